@@ -1,0 +1,243 @@
+//! One cgroup of the cell in one hierarchy.
+
+use super::settings::{Setting, settings};
+use super::{CgroupError, Controller, Hierarchy, TOP, Version, stale, write};
+use crate::state::CgroupRecord;
+use casemate_proto::cell::Limits;
+use casemate_proto::id::{CellId, TenantId};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Tries to make a directory whose parent another cell's end keeps removing.
+const ATTEMPTS: u32 = 1000;
+
+/// The cell's cgroup in one hierarchy.
+#[derive(Debug)]
+pub struct Leaf {
+    path: PathBuf,
+    dir: File,
+    inode: u64,
+    version: Version,
+    controllers: Vec<Controller>,
+    set: Vec<Setting>,
+}
+
+impl Leaf {
+    /// Makes it, with its parents, and hands the controllers down on v2.
+    ///
+    /// # Errors
+    /// [`CgroupError::Taken`] where it is there and has processes; calls' own.
+    pub fn create(
+        hierarchy: &Hierarchy,
+        tenant: &TenantId,
+        id: &CellId,
+    ) -> Result<Self, CgroupError> {
+        let path = hierarchy.cell_path(tenant, id);
+        for _ in 0..ATTEMPTS {
+            match make(hierarchy, tenant, &path) {
+                Ok(()) => {}
+                // The end of the tenant's last other cell removed a parent just now.
+                Err(e) if e.is_gone() => continue,
+                Err(e) if e.is_there() => {
+                    stale::remove_unused(&path)?;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            let dir = File::open(&path).map_err(|e| CgroupError::file("open", &path, e))?;
+            let inode = dir
+                .metadata()
+                .map_err(|e| CgroupError::file("stat", &path, e))?
+                .ino();
+            return Ok(Self {
+                path,
+                dir,
+                inode,
+                version: hierarchy.version,
+                controllers: hierarchy.controllers.clone(),
+                set: Vec::new(),
+            });
+        }
+        Err(CgroupError::Taken { path })
+    }
+
+    /// Sets the limits and reads each back.
+    ///
+    /// # Errors
+    /// What cannot be set, or reads otherwise.
+    pub fn limit(&mut self, limits: &Limits) -> Result<(), CgroupError> {
+        for &controller in &self.controllers {
+            for setting in settings(self.version, controller, limits) {
+                let path = self.path.join(setting.file);
+                match write(&path, &setting.value) {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == ErrorKind::NotFound && setting.only_swap => {
+                        if host_has_swap() {
+                            return Err(CgroupError::Swap { path });
+                        }
+                        continue;
+                    }
+                    Err(e) => return Err(CgroupError::file("write", &path, e)),
+                }
+                self.set.push(setting);
+            }
+        }
+        self.check_limits().map(drop)
+    }
+
+    /// Reads every limit that was set, and returns them as "file value" pairs.
+    ///
+    /// # Errors
+    /// [`CgroupError::NotAsSet`], and calls' own.
+    pub fn check_limits(&self) -> Result<Vec<String>, CgroupError> {
+        self.set
+            .iter()
+            .map(|setting| {
+                let path = self.path.join(setting.file);
+                let found =
+                    fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+                match found.trim_end() == setting.value {
+                    true => Ok(format!("{} {}", setting.file, setting.value)),
+                    false => Err(CgroupError::NotAsSet {
+                        path,
+                        wanted: setting.value.clone(),
+                        found: found.trim_end().to_owned(),
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    /// What was set, as "file value" pairs.
+    pub fn declared(&self) -> Vec<String> {
+        self.set
+            .iter()
+            .map(|setting| format!("{} {}", setting.file, setting.value))
+            .collect()
+    }
+
+    /// Ids of the threads in it, in the reader's pid namespace.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub fn threads(&self) -> Result<Vec<i32>, CgroupError> {
+        let path = self.path.join(match self.version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.threads",
+        });
+        let text = fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Moves the calling thread, the only one of its process, into it.
+    ///
+    /// On v1, "0" is written to `tasks`: for the caller alone the kernel skips the lock that
+    /// every fork and exec on the host takes, which moving a whole process waits for.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub fn join(&self) -> Result<(), CgroupError> {
+        let path = self.path.join(match self.version {
+            Version::V1 => "tasks",
+            Version::V2 => "cgroup.procs",
+        });
+        write(&path, "0").map_err(|e| CgroupError::file("write", &path, e))
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// For the journal.
+    pub fn record(&self) -> CgroupRecord {
+        CgroupRecord {
+            path: self.path.clone(),
+            inode: Some(self.inode),
+        }
+    }
+
+    /// Most memory held, in bytes (v2: from Linux 5.19 on).
+    pub fn memory_peak(&self) -> Option<u64> {
+        let file = match self.version {
+            Version::V1 => "memory.max_usage_in_bytes",
+            Version::V2 => "memory.peak",
+        };
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        text.trim_end().parse().ok()
+    }
+}
+
+impl AsFd for Leaf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+impl CgroupError {
+    /// The directory was removed: `ENOENT`, or `ENODEV` where a file in it was open.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::File { source, .. } | Self::Delegate { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)))
+    }
+
+    fn is_there(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == ErrorKind::AlreadyExists)
+    }
+}
+
+fn make(hierarchy: &Hierarchy, tenant: &TenantId, leaf: &Path) -> Result<(), CgroupError> {
+    let top = hierarchy.mount.join(TOP);
+    let tenant = top.join(tenant.as_str());
+    for (parent, dir) in [(hierarchy.mount.as_path(), &top), (top.as_path(), &tenant)] {
+        delegate(hierarchy, parent)?;
+        match fs::create_dir(dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(CgroupError::file("create", dir, e)),
+        }
+    }
+    delegate(hierarchy, &tenant)?;
+    fs::create_dir(leaf).map_err(|e| CgroupError::file("create", leaf, e))
+}
+
+/// On v2, a cgroup's children have the controllers that its `cgroup.subtree_control` names.
+fn delegate(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
+    if hierarchy.version == Version::V1 {
+        return Ok(());
+    }
+    let path = parent.join("cgroup.subtree_control");
+    let there = fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+    let missing: Vec<String> = hierarchy
+        .controllers
+        .iter()
+        .filter(|c| !there.split_ascii_whitespace().any(|name| name == c.name()))
+        .map(|c| format!("+{c}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let controllers = missing.join(" ");
+    write(&path, &controllers).map_err(|source| CgroupError::Delegate {
+        path: parent.to_owned(),
+        controllers,
+        source,
+    })
+}
+
+/// Whether any swap is on (proc_swaps(5): one line a swap area, under one line of titles).
+/// Where the kernel does not tell, it has none.
+fn host_has_swap() -> bool {
+    match fs::read_to_string("/proc/swaps") {
+        Ok(text) => text.lines().count() > 1,
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    }
+}

@@ -1,0 +1,23 @@
+//! The privileged jailer and the supervisor it leaves behind.
+//!
+//! `docs/jailer.md` tells the whole: the processes, the layers in their order with the
+//! reason for each, and what is left by whom after a kill -9. The CLI uses [`client`] and
+//! [`reap`].
+
+pub mod cgroup;
+pub mod child;
+pub mod client;
+pub mod clock;
+pub mod layers;
+pub mod passed;
+pub mod plan;
+pub mod process;
+pub mod readback;
+pub mod refusal;
+pub mod state;
+pub mod supervisor;
+
+pub use state::{Reaped, reap};
+
+/// Where cells are kept unless told otherwise.
+pub const RUN_DIR: &str = "/run/casemate";

@@ -1,0 +1,153 @@
+//! The directory of one cell: its lock, and the journal under it.
+
+use super::lock::{Attempt, attempt};
+use super::run_dir::Dir;
+use super::{Journal, StateError};
+use casemate_proto::id::{CellId, TenantId};
+use rustix::fs::{OFlags, renameat};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+const LOCK: &str = "lock";
+const JOURNAL: &str = "journal";
+const JOURNAL_NEW: &str = "journal.new";
+
+/// Tries after which something must be wrong. Each repeat means that another process
+/// finished with the same id at that moment.
+const ATTEMPTS: u32 = 1000;
+
+/// Largest journal that is read, in bytes.
+const MAX_JOURNAL: u64 = 64 << 10;
+
+/// A cell's directory, locked by us.
+#[derive(Debug)]
+pub struct CellDir {
+    tenant: TenantId,
+    id: CellId,
+    tenant_dir: Dir,
+    dir: Dir,
+    _lock: OwnedFd,
+}
+
+impl CellDir {
+    /// Makes and locks the cell's directory. What an earlier holder left in it, see
+    /// [`Self::journal`], is the caller's to clear.
+    ///
+    /// # Errors
+    /// [`StateError::Running`] at once where the lock is held.
+    pub fn lock(run: &Dir, tenant: &TenantId, id: &CellId) -> Result<Self, StateError> {
+        for _ in 0..ATTEMPTS {
+            let opened = run
+                .subdir(tenant.as_str())
+                .and_then(|tenant_dir| Ok((tenant_dir.subdir(id.as_str())?, tenant_dir)));
+            let (dir, tenant_dir) = match opened {
+                Ok(dirs) => dirs,
+                Err(StateError::Call {
+                    source: Errno::NOENT,
+                    ..
+                }) => continue,
+                Err(e) => return Err(e),
+            };
+            match attempt(&dir, LOCK)? {
+                Attempt::Gone => {}
+                Attempt::Held => {
+                    return Err(StateError::Running {
+                        tenant: tenant.to_string(),
+                        id: id.to_string(),
+                    });
+                }
+                Attempt::Locked(lock) => {
+                    return Ok(Self {
+                        tenant: tenant.clone(),
+                        id: id.clone(),
+                        tenant_dir,
+                        dir,
+                        _lock: lock,
+                    });
+                }
+            }
+        }
+        Err(StateError::Unsteady {
+            path: run.path().join(tenant.as_str()).join(id.as_str()),
+        })
+    }
+
+    /// Tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Cell.
+    pub fn id(&self) -> &CellId {
+        &self.id
+    }
+
+    /// What was written last, by us or by a holder that was killed.
+    ///
+    /// # Errors
+    /// A call's own, and [`StateError::Journal`].
+    pub fn journal(&self) -> Result<Option<Journal>, StateError> {
+        let file = match self.dir.file(JOURNAL, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(StateError::Call {
+                source: Errno::NOENT,
+                ..
+            }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut text = Vec::new();
+        File::from(file)
+            .take(MAX_JOURNAL)
+            .read_to_end(&mut text)
+            .map_err(|e| self.call("read", JOURNAL, &e))?;
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| StateError::Journal {
+                path: self.dir.path().join(JOURNAL),
+                source,
+            })
+    }
+
+    /// Replaces the journal, as a whole or not at all.
+    ///
+    /// Not synced to a disk: a host that goes down takes all that the journal speaks of along.
+    ///
+    /// # Errors
+    /// A call's own.
+    pub fn write_journal(&self, journal: &Journal) -> Result<(), StateError> {
+        let text = serde_json::to_vec(journal).map_err(|source| StateError::Journal {
+            path: self.dir.path().join(JOURNAL_NEW),
+            source,
+        })?;
+        // Left there by a holder that was killed while it wrote.
+        self.dir.remove_file(JOURNAL_NEW)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        let file = self.dir.file(JOURNAL_NEW, flags)?;
+        File::from(file)
+            .write_all(&text)
+            .map_err(|e| self.call("write", JOURNAL_NEW, &e))?;
+        renameat(&self.dir, JOURNAL_NEW, &self.dir, JOURNAL)
+            .map_err(|source| self.dir.failed("rename", OsStr::new(JOURNAL_NEW), source))
+    }
+
+    /// Removes the directory and gives up the lock. The files go first, the lock's last,
+    /// all under the lock; of the directories only those in which nobody else has begun.
+    ///
+    /// # Errors
+    /// A call's own. The lock is given up in any case.
+    pub fn remove(self, run: &Dir) -> Result<(), StateError> {
+        self.dir.remove_file(JOURNAL_NEW)?;
+        self.dir.remove_file(JOURNAL)?;
+        self.dir.remove_file(LOCK)?;
+        self.tenant_dir.remove_dir(self.id.as_str())?;
+        run.remove_dir(self.tenant.as_str())
+    }
+
+    fn call(&self, what: &'static str, name: &str, e: &std::io::Error) -> StateError {
+        let source = Errno::from_io_error(e).unwrap_or(Errno::IO);
+        self.dir.failed(what, OsStr::new(name), source)
+    }
+}

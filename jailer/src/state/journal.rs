@@ -1,0 +1,53 @@
+//! What a supervisor would have to undo, written down before it does it.
+
+use crate::clock;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The journal of one cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// `/proc/sys/kernel/random/boot_id`: what an earlier boot made is gone.
+    pub boot: String,
+    /// cgroups that are about to be made, or were.
+    pub cgroups: Vec<CgroupRecord>,
+    /// The VMM, once there is one.
+    pub vmm: Option<ProcessRecord>,
+}
+
+impl Journal {
+    /// The journal of a cell that has nothing yet.
+    pub fn new() -> Self {
+        Self {
+            boot: clock::boot_id(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether this boot wrote it.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == clock::boot_id()
+    }
+}
+
+/// One cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CgroupRecord {
+    /// Its directory.
+    pub path: PathBuf,
+    /// The directory's inode once it was made by us. Without it nothing in it is ever
+    /// killed: a cell of another run directory may have made it.
+    pub inode: Option<u64>,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessRecord {
+    /// Its pid in the host's pid namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: tells it from a later process with the same pid.
+    pub start_time: u64,
+}

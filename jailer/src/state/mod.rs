@@ -1,0 +1,92 @@
+//! What is kept under the run directory, so that nothing outlives a cell.
+//!
+//! ```text
+//! /run/casemate/               0700, root
+//!   TENANT/ID/lock             held with flock(2) by the supervisor, as long as it lives
+//!   TENANT/ID/journal          what to undo should the supervisor be killed
+//!   _slots/N                   held with flock(2): uid and gid BASE + N are taken
+//! ```
+//! A lock goes with its process, whatever kills that. So a cell directory whose lock is
+//! free belongs to nobody, and the next to lock it (a start of the same id, or
+//! [`reap()`]) undoes what its journal says. `_` cannot be in a tenant's name.
+
+mod cell_dir;
+mod journal;
+mod lock;
+mod reap;
+mod run_dir;
+mod slot;
+
+pub use cell_dir::CellDir;
+pub use journal::{CgroupRecord, Journal, ProcessRecord};
+pub use reap::{Reaped, clear, reap};
+pub use run_dir::RunDir;
+pub use slot::{Identity, Slot};
+
+use rustix::io::Errno;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What can be wrong with the run directory.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// A call failed.
+    #[error("cannot {what} {path}: {source}; see that it is root's own and that there is space", path = path.display())]
+    Call {
+        /// What was tried: "create", "open", ….
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: Errno,
+    },
+    /// Something else stands where a directory or file of ours should.
+    #[error("{path} is {found}: remove it, or choose another run directory", path = path.display())]
+    Foreign {
+        /// Where.
+        path: PathBuf,
+        /// What stands there.
+        found: String,
+    },
+    /// The path cannot be a run directory.
+    #[error("{path} cannot be the run directory: give an absolute path such as /run/casemate", path = path.display())]
+    BadPath {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The lock is held.
+    #[error("cell {id} of tenant {tenant} is running: stop it first, or choose another --id")]
+    Running {
+        /// Tenant.
+        tenant: String,
+        /// Cell.
+        id: String,
+    },
+    /// Directories vanish as fast as they are made.
+    #[error("{path} is removed again and again while it is locked: find out who does so", path = path.display())]
+    Unsteady {
+        /// Which.
+        path: PathBuf,
+    },
+    /// 65,536 cells.
+    #[error("all {0} user ids for cells are taken: stop some cells")]
+    NoSlot(u32),
+    /// A journal that does not decode.
+    #[error("{path} is no journal of ours ({source}): look at it, then remove it", path = path.display())]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// What a killed cell left cannot be removed.
+    #[error("cannot clear what the killed cell {id} of tenant {tenant} left: {source}")]
+    Leftover {
+        /// Tenant.
+        tenant: String,
+        /// Cell.
+        id: String,
+        /// Why.
+        source: crate::cgroup::CgroupError,
+    },
+}

@@ -1,0 +1,79 @@
+//! The supervisor's own process: signals taken, rights given up.
+
+use crate::layers::capabilities::keep_in_bounding_set;
+use crate::refusal::Refusal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, setsid,
+};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+
+/// What the supervisor needs from the exec of the VMM on: to kill a process of another
+/// user, to read that process' `/proc`, and to remove cgroups: the root of a v1 hierarchy
+/// has mode 0555.
+const KEEP: CapabilitySet = CapabilitySet::KILL
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_OVERRIDE);
+
+/// Blocks the signals that ask a process to end, and returns the fd that tells of them:
+/// none of them may end the supervisor before it has cleaned up. Leaves the terminal, too.
+///
+/// # Errors
+/// The calls' own.
+pub fn take_signals() -> Result<SignalFd, Refusal> {
+    // Fails where we lead a process group already; the signals are blocked all the same.
+    let _ = setsid();
+    let mut mask = SigSet::empty();
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        mask.add(signal);
+    }
+    mask.thread_block()
+        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC))
+        .map_err(|e| Refusal::new(format!("cannot take signals: {e}; report this")))
+}
+
+/// # Errors
+/// Where this process is not root.
+pub fn must_be_root() -> Result<(), Refusal> {
+    let uid = geteuid();
+    match uid.is_root() {
+        true => Ok(()),
+        false => Err(Refusal::new(format!(
+            "the jailer runs as uid {}, and only root can build a jail: run casemate with sudo",
+            uid.as_raw()
+        ))),
+    }
+}
+
+/// Gives up all but [`KEEP`]. After the clone: the child needs the rest.
+///
+/// # Errors
+/// The calls' own.
+pub fn drop_rights() -> Result<(), Refusal> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Refusal::new(format!(
+            "the supervisor cannot give up its rights: {e}; report this"
+        ))
+    };
+    keep_in_bounding_set(KEEP).map_err(|e| failed(&e))?;
+    let keep = CapabilitySets {
+        effective: KEEP,
+        permitted: KEEP,
+        inheritable: CapabilitySet::empty(),
+    };
+    let no_core = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    set_capabilities(None, keep)
+        .and_then(|()| set_no_new_privs(true))
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .and_then(|()| setrlimit(Resource::Core, no_core))
+        .map_err(|e| failed(&e))
+}

@@ -1,0 +1,6 @@
+//! Whole VMs, started without a jailer.
+
+mod bare;
+mod initramfs;
+mod linux;
+mod tiny;
