@@ -1,8 +1,8 @@
 //! The directory of one cell: its lock, and the journal under it.
 
 use super::lock::{Attempt, attempt};
-use super::run_dir::Dir;
 use super::{Journal, StateError};
+use casemate_beneath::{Dir, DirError};
 use casemate_proto::id::{CellId, TenantId};
 use rustix::fs::{OFlags, renameat};
 use rustix::io::Errno;
@@ -45,11 +45,8 @@ impl CellDir {
                 .and_then(|tenant_dir| Ok((tenant_dir.subdir(id.as_str())?, tenant_dir)));
             let (dir, tenant_dir) = match opened {
                 Ok(dirs) => dirs,
-                Err(StateError::Call {
-                    source: Errno::NOENT,
-                    ..
-                }) => continue,
-                Err(e) => return Err(e),
+                Err(e) if e.is_missing() => continue,
+                Err(e) => return Err(e.into()),
             };
             match attempt(&dir, LOCK)? {
                 Attempt::Gone => {}
@@ -92,11 +89,8 @@ impl CellDir {
     pub fn journal(&self) -> Result<Option<Journal>, StateError> {
         let file = match self.dir.file(JOURNAL, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(StateError::Call {
-                source: Errno::NOENT,
-                ..
-            }) => return Ok(None),
-            Err(e) => return Err(e),
+            Err(e) if e.is_missing() => return Ok(None),
+            Err(e) => return Err(e.into()),
         };
         let mut text = Vec::new();
         File::from(file)
@@ -130,7 +124,8 @@ impl CellDir {
             .write_all(&text)
             .map_err(|e| self.call("write", JOURNAL_NEW, &e))?;
         renameat(&self.dir, JOURNAL_NEW, &self.dir, JOURNAL)
-            .map_err(|source| self.dir.failed("rename", OsStr::new(JOURNAL_NEW), source))
+            .map_err(|source| self.dir.failed("rename", OsStr::new(JOURNAL_NEW), source))?;
+        Ok(())
     }
 
     /// Removes the directory and gives up the lock. The files go first, the lock's last,
@@ -143,10 +138,10 @@ impl CellDir {
         self.dir.remove_file(JOURNAL)?;
         self.dir.remove_file(LOCK)?;
         self.tenant_dir.remove_dir(self.id.as_str())?;
-        run.remove_dir(self.tenant.as_str())
+        Ok(run.remove_dir(self.tenant.as_str())?)
     }
 
-    fn call(&self, what: &'static str, name: &str, e: &std::io::Error) -> StateError {
+    fn call(&self, what: &'static str, name: &str, e: &std::io::Error) -> DirError {
         let source = Errno::from_io_error(e).unwrap_or(Errno::IO);
         self.dir.failed(what, OsStr::new(name), source)
     }

@@ -1,7 +1,6 @@
 //! A lock file that can be removed without a race (flock(2)).
 
-use super::StateError;
-use super::run_dir::Dir;
+use casemate_beneath::{Dir, DirError};
 use rustix::fs::{AtFlags, FlockOperation, OFlags, flock, fstat, statat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -23,16 +22,13 @@ pub enum Attempt {
 /// still the one that stands at the name, nobody else can hold the lock of that name.
 ///
 /// # Errors
-/// A call's own, and [`StateError::Foreign`].
-pub fn attempt(dir: &Dir, name: &str) -> Result<Attempt, StateError> {
+/// A call's own, and [`DirError::Foreign`].
+pub fn attempt(dir: &Dir, name: &str) -> Result<Attempt, DirError> {
     let file = match dir.file(name, OFlags::CREATE | OFlags::RDWR) {
         Ok(file) => file,
         // The directory itself was removed (no file can be made in it), or the file
         // was, just as we looked at it.
-        Err(StateError::Call {
-            source: Errno::NOENT,
-            ..
-        }) => return Ok(Attempt::Gone),
+        Err(e) if e.is_missing() => return Ok(Attempt::Gone),
         Err(e) => return Err(e),
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -14,46 +14,24 @@ mod cell_dir;
 mod journal;
 mod lock;
 mod reap;
-mod run_dir;
 mod slot;
 
+pub use casemate_beneath::Dir as RunDir;
 pub use cell_dir::CellDir;
 pub use journal::{CgroupRecord, Journal, ProcessRecord};
 pub use reap::{Reaped, clear, reap};
-pub use run_dir::RunDir;
 pub use slot::{Identity, Slot};
 
-use rustix::io::Errno;
+use casemate_beneath::DirError;
 use std::path::PathBuf;
 use thiserror::Error;
 
 /// What can be wrong with the run directory.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// A call failed.
-    #[error("cannot {what} {path}: {source}; see that it is root's own and that there is space", path = path.display())]
-    Call {
-        /// What was tried: "create", "open", ….
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: Errno,
-    },
-    /// Something else stands where a directory or file of ours should.
-    #[error("{path} is {found}: remove it, or choose another run directory", path = path.display())]
-    Foreign {
-        /// Where.
-        path: PathBuf,
-        /// What stands there.
-        found: String,
-    },
-    /// The path cannot be a run directory.
-    #[error("{path} cannot be the run directory: give an absolute path such as /run/casemate", path = path.display())]
-    BadPath {
-        /// The path.
-        path: PathBuf,
-    },
+    /// A folder or file of it.
+    #[error(transparent)]
+    Dir(#[from] DirError),
     /// The lock is held.
     #[error("cell {id} of tenant {tenant} is running: stop it first, or choose another --id")]
     Running {

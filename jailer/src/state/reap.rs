@@ -1,8 +1,8 @@
 //! Clears what killed supervisors left.
 
-use super::run_dir::Dir;
 use super::{CellDir, Slot, StateError};
 use crate::{cgroup, process};
+use casemate_beneath::Dir;
 use casemate_proto::id::{CellId, TenantId};
 use std::fmt;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub fn reap(run_dir: &Path) -> Result<Vec<Reaped>, StateError> {
         let ids = match run.open_subdir(tenant.as_str()).and_then(|dir| dir.names()) {
             Ok(ids) => ids,
             Err(e) => {
-                first_error.get_or_insert(e);
+                first_error.get_or_insert(e.into());
                 continue;
             }
         };

@@ -2,8 +2,7 @@
 
 use super::StateError;
 use super::lock::{Attempt, attempt};
-use super::run_dir::Dir;
-use rustix::io::Errno;
+use casemate_beneath::Dir;
 use std::os::fd::OwnedFd;
 
 /// First uid and gid of cells: 0x7000_0000, above what useradd, systemd's dynamic users and
@@ -54,12 +53,9 @@ impl Slot {
                         });
                     }
                     Ok((Attempt::Held, _)) => break,
-                    Ok((Attempt::Gone, _))
-                    | Err(StateError::Call {
-                        source: Errno::NOENT,
-                        ..
-                    }) => gone += 1,
-                    Err(e) => return Err(e),
+                    Ok((Attempt::Gone, _)) => gone += 1,
+                    Err(e) if e.is_missing() => gone += 1,
+                    Err(e) => return Err(e.into()),
                 }
                 if gone > 1000 {
                     return Err(StateError::Unsteady {
@@ -85,7 +81,7 @@ impl Slot {
     /// A call's own. The slot is free in any case.
     pub fn give_back(self, run: &Dir) -> Result<(), StateError> {
         self.dir.remove_file(&self.number.to_string())?;
-        run.remove_dir(DIR)
+        Ok(run.remove_dir(DIR)?)
     }
 
     /// Removes the files of slots that nobody holds: their holders were killed.
@@ -98,11 +94,8 @@ impl Slot {
         }
         let dir = match run.open_subdir(DIR) {
             Ok(dir) => dir,
-            Err(StateError::Call {
-                source: Errno::NOENT,
-                ..
-            }) => return Ok(()),
-            Err(e) => return Err(e),
+            Err(e) if e.is_missing() => return Ok(()),
+            Err(e) => return Err(e.into()),
         };
         for name in dir
             .names()?
@@ -113,6 +106,6 @@ impl Slot {
                 dir.remove_file(name)?;
             }
         }
-        run.remove_dir(DIR)
+        Ok(run.remove_dir(DIR)?)
     }
 }

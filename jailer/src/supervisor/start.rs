@@ -51,7 +51,7 @@ pub fn start(
     own::must_be_root()?;
     plan::check(&launch)?;
     let passed = Passed::check(&launch, fds).map_err(Refusal::new)?;
-    let run = RunDir::run_dir(&launch.run_dir).map_err(Refusal::new)?;
+    let run = RunDir::top(&launch.run_dir).map_err(Refusal::new)?;
     let dir = CellDir::lock(&run, &launch.tenant, &launch.id).map_err(Refusal::new)?;
     let mut cell = Cell {
         run,

@@ -1,15 +1,15 @@
-//! The run directory itself, and the one way to open anything below it.
+//! One open folder.
 
-use super::StateError;
+use crate::DirError;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, statat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, statat,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Nothing below the run directory is reached through a link or a `..`.
+/// Nothing below a folder of ours is reached through a link or a `..`.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
@@ -21,17 +21,14 @@ pub struct Dir {
     path: PathBuf,
 }
 
-/// The run directory.
-pub type RunDir = Dir;
-
 impl Dir {
-    /// Opens the run directory, making it if need be. Its parents may be links (`/var/run`);
-    /// itself may not.
+    /// Opens a folder by its path, making it if need be. Its parents are the operator's
+    /// own and may be links (`/var/run`); itself may not.
     ///
     /// # Errors
     /// Where the path is relative, something else stands there, or it is not root's alone.
-    pub fn run_dir(path: &Path) -> Result<Self, StateError> {
-        let bad = || StateError::BadPath {
+    pub fn top(path: &Path) -> Result<Self, DirError> {
+        let bad = || DirError::BadPath {
             path: path.to_owned(),
         };
         let name = path
@@ -39,13 +36,8 @@ impl Dir {
             .filter(|_| path.is_absolute())
             .ok_or_else(bad)?;
         let parent = path.parent().ok_or_else(bad)?;
-        let fd = rustix::fs::openat(
-            CWD,
-            parent,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|source| StateError::Call {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = open(parent, flags, Mode::empty()).map_err(|source| DirError::Call {
             what: "open",
             path: parent.to_owned(),
             source,
@@ -57,23 +49,23 @@ impl Dir {
         parent.subdir(name)
     }
 
-    /// Opens the run directory if there is one.
+    /// As [`Self::top`], but makes nothing: `None` where there is no such folder.
     ///
     /// # Errors
-    /// As [`Self::run_dir`].
-    pub fn existing(path: &Path) -> Result<Option<Self>, StateError> {
+    /// As [`Self::top`].
+    pub fn existing(path: &Path) -> Result<Option<Self>, DirError> {
         match open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
-            _ => Self::run_dir(path).map(Some),
+            _ => Self::top(path).map(Some),
         }
     }
 
     /// Makes (if need be) and opens a directory below this one.
     ///
     /// # Errors
-    /// [`StateError::Foreign`] where something else stands there or it is not root's alone;
-    /// `ENOENT` in [`StateError::Call`] where it was removed in between.
-    pub fn subdir(&self, name: impl AsRef<OsStr>) -> Result<Self, StateError> {
+    /// [`DirError::Foreign`] where something else stands there or it is not root's alone;
+    /// `ENOENT` in [`DirError::Call`] where it was removed in between.
+    pub fn subdir(&self, name: impl AsRef<OsStr>) -> Result<Self, DirError> {
         let name = name.as_ref();
         match mkdirat(&self.fd, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => self.open_subdir(name),
@@ -85,7 +77,7 @@ impl Dir {
     ///
     /// # Errors
     /// As [`Self::subdir`].
-    pub fn open_subdir(&self, name: impl AsRef<OsStr>) -> Result<Self, StateError> {
+    pub fn open_subdir(&self, name: impl AsRef<OsStr>) -> Result<Self, DirError> {
         let name = name.as_ref();
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -93,14 +85,14 @@ impl Dir {
             Ok(fd) => fd,
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 let found = self.what_stands_at(name);
-                return Err(StateError::Foreign { path, found });
+                return Err(DirError::Foreign { path, found });
             }
             Err(source) => return Err(self.failed("open", name, source)),
         };
         let stat = fstat(&fd).map_err(|source| self.failed("stat", name, source))?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         if stat.st_uid != 0 || mode.intersects(Mode::RWXG | Mode::RWXO) {
-            return Err(StateError::Foreign {
+            return Err(DirError::Foreign {
                 path,
                 found: format!(
                     "owned by uid {} with mode {:o}, not root's with mode 700",
@@ -115,15 +107,15 @@ impl Dir {
     /// Opens (with `O_CREAT` in `flags`: makes, mode 0600) a regular file in this directory.
     ///
     /// # Errors
-    /// The call's own; [`StateError::Foreign`] where it is no regular file of root's.
-    pub fn file(&self, name: &str, flags: OFlags) -> Result<OwnedFd, StateError> {
+    /// The call's own; [`DirError::Foreign`] where it is no regular file of root's.
+    pub fn file(&self, name: &str, flags: OFlags) -> Result<OwnedFd, DirError> {
         // Without O_NONBLOCK, opening a FIFO somebody placed here would wait for ever.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mode = match flags.contains(OFlags::CREATE) {
             true => Mode::RUSR | Mode::WUSR,
             false => Mode::empty(),
         };
-        let foreign = || StateError::Foreign {
+        let foreign = || DirError::Foreign {
             path: self.path.join(name),
             found: self.what_stands_at(OsStr::new(name)),
         };
@@ -147,7 +139,7 @@ impl Dir {
     ///
     /// # Errors
     /// The call's own.
-    pub fn names(&self) -> Result<Vec<String>, StateError> {
+    pub fn names(&self) -> Result<Vec<String>, DirError> {
         let failed = |source| self.failed("list", OsStr::new(""), source);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
@@ -164,7 +156,7 @@ impl Dir {
     ///
     /// # Errors
     /// The call's own.
-    pub fn remove_file(&self, name: &str) -> Result<(), StateError> {
+    pub fn remove_file(&self, name: &str) -> Result<(), DirError> {
         self.remove(name, AtFlags::empty())
     }
 
@@ -173,11 +165,11 @@ impl Dir {
     ///
     /// # Errors
     /// The call's own.
-    pub fn remove_dir(&self, name: &str) -> Result<(), StateError> {
+    pub fn remove_dir(&self, name: &str) -> Result<(), DirError> {
         self.remove(name, AtFlags::REMOVEDIR)
     }
 
-    fn remove(&self, name: &str, flags: AtFlags) -> Result<(), StateError> {
+    fn remove(&self, name: &str, flags: AtFlags) -> Result<(), DirError> {
         match rustix::fs::unlinkat(&self.fd, name, flags) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => Ok(()),
             Err(source) => Err(self.failed("remove", OsStr::new(name), source)),
@@ -189,8 +181,9 @@ impl Dir {
         &self.path
     }
 
-    pub(super) fn failed(&self, what: &'static str, name: &OsStr, source: Errno) -> StateError {
-        StateError::Call {
+    /// The error of a call on `name` in this folder.
+    pub fn failed(&self, what: &'static str, name: &OsStr, source: Errno) -> DirError {
+        DirError::Call {
             what,
             path: self.path.join(name),
             source,
@@ -216,5 +209,67 @@ impl Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn folder() -> (tempfile::TempDir, Dir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::top(&temp.path().join("ours")).unwrap();
+        (temp, dir)
+    }
+
+    #[test]
+    fn what_others_placed_at_a_files_name_is_refused() {
+        let (temp, dir) = folder();
+        let precious = temp.path().join("precious");
+        std::fs::write(&precious, "precious").unwrap();
+        let at = dir.path().join("file");
+        let fifo = |path: &Path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        };
+        let place: [&dyn Fn(); 5] = [
+            &|| symlink(&precious, &at).unwrap(),
+            &|| std::fs::hard_link(&precious, &at).unwrap(),
+            &|| fifo(&at),
+            &|| std::fs::create_dir(&at).unwrap(),
+            &|| drop(std::os::unix::net::UnixListener::bind(&at).unwrap()),
+        ];
+        for place in place {
+            place();
+            for flags in [OFlags::CREATE | OFlags::RDWR, OFlags::RDONLY] {
+                let error = dir.file("file", flags).unwrap_err();
+                assert!(matches!(error, DirError::Foreign { .. }), "{error}");
+            }
+            std::fs::remove_file(&at)
+                .or_else(|_| std::fs::remove_dir(&at))
+                .unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+        dir.file("file", OFlags::CREATE | OFlags::RDWR).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_roots_alone_is_refused() {
+        let (temp, dir) = folder();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Dir::top(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("755"), "{error}");
+        symlink("ours", temp.path().join("link")).unwrap();
+        assert!(Dir::top(&temp.path().join("link")).is_err());
+        assert!(Dir::top(Path::new("relative")).is_err());
+        assert!(Dir::existing(&temp.path().join("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_fails() {
+        let (_temp, dir) = folder();
+        assert!(dir.file("none", OFlags::RDONLY).unwrap_err().is_missing());
+        assert!(dir.open_subdir("none").unwrap_err().is_missing());
+        dir.remove_file("none").unwrap();
     }
 }
