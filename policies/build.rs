@@ -1,13 +1,15 @@
-//! Compiles the shipped policies to static arrays, so that nothing is parsed at
-//! run time. A policy that is refused fails the build with its file and line.
+//! Compiles the shipped policies to constants, so that nothing is parsed at run time. A
+//! policy that is refused fails the build with its file and line.
 
-use casemate_policy_compiler::{Compiled, compile};
-use std::fmt::Write as _;
+#[path = "build/emit.rs"]
+mod emit;
+
+use casemate_policy_compiler::{Readers, compile, compile_policy};
 use std::path::Path;
 use std::{env, fs};
 
-/// Thread classes: the policy's file, and the name of its array.
-const SHIPPED: [(&str, &str); 6] = [
+/// Thread classes: the policy's file, and the name of its constant.
+const THREADS: [(&str, &str); 6] = [
     ("setup.toml", "SETUP"),
     ("main.toml", "MAIN"),
     ("vcpu.toml", "VCPU"),
@@ -16,47 +18,61 @@ const SHIPPED: [(&str, &str); 6] = [
     ("entropy.toml", "ENTROPY"),
 ];
 
+/// Whole policies.
+const JAIL: [(&str, &str); 3] = [
+    ("strict.toml", "STRICT"),
+    ("default.toml", "DEFAULT"),
+    ("network.toml", "NETWORK"),
+];
+
+/// The jail's own first process.
+const INIT: (&str, &str) = ("init.toml", "INIT");
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=vmm");
-    let folder = Path::new("vmm");
-    let read = |name: &str| fs::read_to_string(folder.join(name));
+    println!("cargo::rerun-if-changed=build");
     let mut code = String::new();
     let mut failed = false;
-    for (file, name) in SHIPPED {
-        match compile(file, &read) {
-            Ok(compiled) => code += &array(name, &compiled),
+    let mut take =
+        |folder: &str, outcome: Result<String, casemate_policy_compiler::Error>| match outcome {
+            Ok(constant) => code += &constant,
             Err(error) => {
                 failed = true;
-                println!("cargo::error=policies/vmm/{error}");
+                println!("cargo::error=policies/{folder}/{error}");
             }
-        }
+        };
+
+    let folder = |folder: &'static str| {
+        println!("cargo::rerun-if-changed={folder}");
+        move |name: &str| fs::read_to_string(Path::new(folder).join(name))
+    };
+    let vmm = folder("vmm");
+    for (file, name) in THREADS {
+        take(
+            "vmm",
+            compile(file, &vmm).map(|compiled| emit::threads(name, &compiled)),
+        );
     }
+    let jail = folder("jail");
+    let readers = Readers {
+        folder: &jail,
+        shipped: &jail,
+    };
+    for (file, name) in JAIL {
+        let compiled = compile_policy(file, readers);
+        take(
+            "jail",
+            compiled.map(|compiled| emit::policy(name, &compiled.policy)),
+        );
+    }
+    let init = compile(INIT.0, &jail);
+    take("jail", init.map(|compiled| emit::filter(INIT.1, &compiled)));
+    for name in ["vmm", "jail"] {
+        code += &emit::sources(name, Path::new(name));
+    }
+
     if !failed {
         let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
         fs::write(Path::new(&out).join("shipped.rs"), code).expect("OUT_DIR can be written");
     }
-}
-
-/// The Rust text of one policy's array.
-fn array(name: &str, compiled: &Compiled) -> String {
-    let mut code = format!("static {name}: Shipped = Shipped {{\n    program: &[\n");
-    let mut digest = blake3::Hasher::new();
-    for i in &compiled.program {
-        digest.update(&i.code.to_le_bytes());
-        digest.update(&[i.jt, i.jf]);
-        digest.update(&i.k.to_le_bytes());
-        let (op, jt, jf, k) = (i.code, i.jt, i.jf, i.k);
-        _ = writeln!(
-            code,
-            "        sock_filter {{ code: {op}, jt: {jt}, jf: {jf}, k: {k} }},"
-        );
-    }
-    code += "    ],\n    holes: &[";
-    for hole in &compiled.holes {
-        _ = write!(code, "({}, Role::{:?}), ", hole.index, hole.role);
-    }
-    let digest = digest.finalize();
-    _ = writeln!(code, "],\n    digest: \"{digest}\",\n}};");
-    code
 }

@@ -13,10 +13,14 @@
 //! ```
 
 mod install;
+mod shipped;
 
 pub use install::{Filter, InstallError};
+pub use shipped::{JAIL_NAMES, jail, jail_init, jail_source, vmm_source};
 
+use casemate_policy as model;
 use libc::sock_filter;
+use std::borrow::Cow;
 use std::fmt;
 
 /// A class of the VMM's threads: each has a policy.

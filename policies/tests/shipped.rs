@@ -77,9 +77,11 @@ fn expected(rules: &[Rule], call: &Call) -> Verdict {
     };
     let errno = matching().find_map(|rule| match rule.action {
         Action::Errno(number) => Some(Verdict::Errno(number)),
-        Action::Allow => None,
+        Action::Allow | Action::Kill => None,
     });
+    let killed = matching().any(|rule| rule.action == Action::Kill);
     match errno {
+        _ if killed => Verdict::KillProcess,
         Some(verdict) => verdict,
         None if matching().next().is_some() => Verdict::Allow,
         None => Verdict::KillProcess,

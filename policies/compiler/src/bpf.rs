@@ -33,21 +33,28 @@ pub struct Hole {
     pub role: Role,
 }
 
-/// Makes the program: first the rules that answer with an errno, then those that
-/// allow, then kill-process. A filter of the back end knows one action for all its
+/// Makes the program: first the rules that kill whatever others say, then those that
+/// answer with an errno, then those that allow, then kill-process. A filter of the back end knows one action for all its
 /// matches, so there is one for each action, and where one has no match it
 /// goes on to the next. Each of them kills a caller of another architecture.
 pub(crate) fn assemble(rules: &[Rule]) -> Result<(BpfProgram, Vec<Hole>), Problem> {
     let mut errnos: BTreeMap<u16, Vec<&Rule>> = BTreeMap::new();
+    let mut killed = Vec::new();
     let mut allowed = Vec::new();
     for rule in rules {
         match rule.action {
             Action::Errno(number) => errnos.entry(number).or_default().push(rule),
+            Action::Kill => killed.push(rule),
             Action::Allow => allowed.push(rule),
         }
     }
 
     let mut program = BpfProgram::new();
+    if !killed.is_empty() {
+        let mut part = filter(&killed, SeccompAction::KillProcess, NEXT_PART)?;
+        go_on_after(&mut part);
+        program.append(&mut part);
+    }
     for (number, rules) in errnos {
         let mut part = filter(&rules, SeccompAction::Errno(number.into()), NEXT_PART)?;
         go_on_after(&mut part);

@@ -64,12 +64,42 @@ impl Test {
     }
 }
 
+impl Test {
+    /// Whether no value passes both.
+    fn excludes(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Equals(x), Self::Equals(y)) => x != y,
+            (Self::Equals(x), Self::Masked { mask, value })
+            | (Self::Masked { mask, value }, Self::Equals(x)) => x & mask != value,
+            (Self::Equals(x), Self::Range { from, to })
+            | (Self::Range { from, to }, Self::Equals(x)) => !(from..=to).contains(&x),
+            (
+                Self::Masked { mask, value },
+                Self::Masked {
+                    mask: other,
+                    value: wanted,
+                },
+            ) => (value ^ wanted) & mask & other != 0,
+            _ => false,
+        }
+    }
+}
+
 /// Whether every call that passes all of `narrow` passes all of `wide`.
 pub(crate) fn covers(wide: &[Condition], narrow: &[Condition]) -> bool {
     wide.iter().all(|needed| {
         narrow
             .iter()
             .any(|given| given.arg == needed.arg && given.test.implies(needed.test))
+    })
+}
+
+/// Whether no call passes all of `a` and all of `b` (a `false` may be over-careful, a
+/// `true` never is).
+pub(crate) fn excludes(a: &[Condition], b: &[Condition]) -> bool {
+    a.iter().any(|one| {
+        b.iter()
+            .any(|other| one.arg == other.arg && one.test.excludes(other.test))
     })
 }
 

@@ -1,8 +1,9 @@
 //! The policy language and its compiler to BPF.
 //!
-//! A policy is a TOML file that says what one class of threads may ask of the
-//! kernel, and why; `policies/README.md` is the language's reference. [`compile`]
-//! turns it into one seccomp program that kills the process on any other call.
+//! A policy is a TOML file that says what one class of threads may ask of the kernel
+//! ([`compile`]), or all that one jail is held to ([`compile_policy`]), and why;
+//! `policies/README.md` is the language's reference. Its seccomp program kills the process
+//! on any call that no rule names.
 
 mod bpf;
 mod condition;
@@ -15,6 +16,7 @@ mod signatures;
 mod simulate;
 mod source;
 mod syscalls;
+mod whole;
 
 pub use bpf::Hole;
 pub use condition::{Condition, Test};
@@ -24,6 +26,7 @@ pub use seccompiler::sock_filter;
 pub use simulate::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Call, Verdict, decide};
 pub use source::{Error, Location, Problem};
 pub use syscalls::{Arg, Kind, Syscall};
+pub use whole::{CompiledPolicy, Readers, Why, compile_policy};
 
 /// A compiled policy.
 #[derive(Debug)]
@@ -41,7 +44,16 @@ pub struct Compiled {
 /// # Errors
 /// The first thing that is wrong, with file and line.
 pub fn compile(name: &str, read: &Reader) -> Result<Compiled, Error> {
-    let rules = policy::load(name, read)?;
+    let at = Location {
+        file: name.into(),
+        line: 1,
+    };
+    compile_asked(name, &at, read)
+}
+
+/// As [`compile`], for the policy whose name stands at `asked_at`.
+fn compile_asked(name: &str, asked_at: &Location, read: &Reader) -> Result<Compiled, Error> {
+    let rules = policy::load(name, asked_at, read)?;
     let (program, holes) = bpf::assemble(&rules).map_err(|problem| {
         problem.at(Location {
             file: name.into(),

@@ -7,6 +7,7 @@ use crate::roles::Role;
 use crate::source::{Error, Location, Problem, Source};
 use crate::syscalls::{Arg, Kind, Syscall};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use toml::Spanned;
 
@@ -17,6 +18,8 @@ pub enum Action {
     Allow,
     /// The kernel does nothing and the caller gets this errno.
     Errno(u16),
+    /// The process is killed, whatever other rules say: what a policy with a base denies.
+    Kill,
 }
 
 /// One syscall under conditions that must all hold.
@@ -26,6 +29,8 @@ pub struct Rule {
     pub call: Syscall,
     /// All must hold; none means every call.
     pub conditions: Vec<Condition>,
+    /// The conditions as the policy's author wrote them, one for one.
+    pub terms: Vec<String>,
     /// What happens then.
     pub action: Action,
     /// What the thread needs it for.
@@ -34,24 +39,40 @@ pub struct Rule {
     pub at: Location,
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.call.name)?;
+        match self.terms.is_empty() {
+            true => Ok(()),
+            false => write!(f, "({})", self.terms.join(", ")),
+        }
+    }
+}
+
 /// Gives the text of a policy file by its name.
 pub type Reader<'a> = dyn Fn(&str) -> io::Result<String> + 'a;
 
+/// What an include's name begins with where it is a shipped file.
+pub(crate) const SHIPPED: &str = "shipped/";
+
 /// All rules of the policy `name`, its includes' first.
-pub(crate) fn load(name: &str, read: &Reader) -> Result<Vec<Rule>, Error> {
-    let root = Location {
-        file: name.into(),
-        line: 1,
-    };
-    let (source, file) = parse(name, &root, read)?;
+pub(crate) fn load(name: &str, asked_at: &Location, read: &Reader) -> Result<Vec<Rule>, Error> {
+    let (source, file) = parse(name, asked_at, read)?;
     let own = own_roles(&source, &file)?;
     let own_set: BTreeSet<Role> = own.iter().map(|(role, _)| *role).collect();
 
     let mut seen = BTreeSet::from([name.to_owned()]);
     let mut rules = Vec::new();
-    include(&source, &file, &own_set, &mut seen, &mut rules, read)?;
+    include(
+        &source,
+        &file.include,
+        &own_set,
+        &mut seen,
+        &mut rules,
+        read,
+    )?;
     let included = rules.len();
-    resolve(&source, &file, &own_set, &mut rules)?;
+    resolve(&source, &file.rules, &own_set, &mut rules)?;
 
     for (role, at) in own {
         let bound = |rule: &Rule| rule.conditions.iter().any(|c| c.test == Test::Own(role));
@@ -63,15 +84,8 @@ pub(crate) fn load(name: &str, read: &Reader) -> Result<Vec<Rule>, Error> {
 }
 
 fn parse(name: &str, at: &Location, read: &Reader) -> Result<(Source, PolicyFile), Error> {
-    let text = read(name).map_err(|error| Problem::Read(error).at(at.clone()))?;
-    let source = Source {
-        file: name.into(),
-        text,
-    };
-    let file: PolicyFile = toml::from_str(&source.text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        Problem::Toml(error.message().to_owned()).at(source.at(offset))
-    })?;
+    let source = Source::read(name, at, read)?;
+    let file: PolicyFile = source.parse()?;
     match file.rules.is_empty() {
         true => Err(Problem::NoRules.at(source.at(0))),
         false => Ok((source, file)),
@@ -90,38 +104,45 @@ fn own_roles(source: &Source, file: &PolicyFile) -> Result<Vec<(Role, Location)>
     file.own.iter().map(role_of).collect()
 }
 
+/// Refuses a name that could lead out of the folder.
+pub(crate) fn plain_name(name: &str, at: &Location) -> Result<(), Error> {
+    let file = name.strip_prefix(SHIPPED).unwrap_or(name);
+    match file.contains(['/', '\0']) || file.starts_with('.') || file.is_empty() {
+        true => Err(Problem::IncludeName(name.to_owned()).at(at.clone())),
+        false => Ok(()),
+    }
+}
+
 /// Adds the rules of the included files, each file once.
-fn include(
+pub(crate) fn include(
     source: &Source,
-    file: &PolicyFile,
+    included: &[Spanned<String>],
     own: &BTreeSet<Role>,
     seen: &mut BTreeSet<String>,
     rules: &mut Vec<Rule>,
     read: &Reader,
 ) -> Result<(), Error> {
-    for entry in &file.include {
+    for entry in included {
         let name = entry.get_ref();
         let at = source.at(entry.span().start);
-        if name.contains('/') || name.starts_with('.') || name.is_empty() {
-            return Err(Problem::IncludeName(name.clone()).at(at));
-        }
+        plain_name(name, &at)?;
         if seen.insert(name.clone()) {
             let (source, file) = parse(name, &at, read)?;
-            include(&source, &file, own, seen, rules, read)?;
-            resolve(&source, &file, own, rules)?;
+            include(&source, &file.include, own, seen, rules, read)?;
+            resolve(&source, &file.rules, own, rules)?;
         }
     }
     Ok(())
 }
 
 /// Adds the rules that stand in one file.
-fn resolve(
+pub(crate) fn resolve(
     source: &Source,
-    file: &PolicyFile,
+    entries: &[Spanned<RuleEntry>],
     own: &BTreeSet<Role>,
     rules: &mut Vec<Rule>,
 ) -> Result<(), Error> {
-    for entry in &file.rules {
+    for entry in entries {
         let at = source.at(entry.span().start);
         let entry = entry.get_ref();
         let why = match &entry.why {
@@ -139,10 +160,12 @@ fn resolve(
             let call = Syscall::find(name).ok_or_else(|| {
                 Problem::UnknownSyscall(name.clone()).at(source.at(entry.syscall.span().start))
             })?;
-            for conditions in conditions(source, entry, call, own)? {
+            for alternative in conditions(source, entry, call, own)? {
+                let (conditions, terms) = alternative.into_iter().unzip();
                 rules.push(Rule {
                     call,
                     conditions,
+                    terms,
                     action,
                     why: why.clone(),
                     at: at.clone(),
@@ -153,26 +176,32 @@ fn resolve(
     Ok(())
 }
 
+/// A condition, and how the policy's author wrote it.
+type Term = (Condition, String);
+
 /// The alternatives of a rule, each a list of conditions that must all hold.
 fn conditions(
     source: &Source,
     entry: &RuleEntry,
     call: Syscall,
     own: &BTreeSet<Role>,
-) -> Result<Vec<Vec<Condition>>, Error> {
+) -> Result<Vec<Vec<Term>>, Error> {
     let mut product = vec![vec![]];
-    let mut require = |index: usize, arg: Arg, tests: Vec<Test>| {
-        let condition = |test| Condition {
-            arg: index as u8,
-            wide: matches!(arg.kind, Kind::Long | Kind::Ptr),
-            test,
+    let mut require = |index: usize, arg: Arg, tests: Vec<(Test, String)>| {
+        let term = |(test, text): &(Test, String)| {
+            let condition = Condition {
+                arg: index as u8,
+                wide: matches!(arg.kind, Kind::Long | Kind::Ptr),
+                test: *test,
+            };
+            (condition, format!("{} {text}", arg.name))
         };
         product = tests
             .iter()
             .flat_map(|test| {
-                product.iter().map(|so_far: &Vec<Condition>| {
+                product.iter().map(|so_far: &Vec<Term>| {
                     let mut longer = so_far.clone();
-                    longer.push(condition(*test));
+                    longer.push(term(test));
                     longer
                 })
             })
@@ -229,15 +258,19 @@ fn role(name: &str) -> Result<Role, Problem> {
     })
 }
 
-fn fd_test(name: &str, own: &BTreeSet<Role>) -> Result<Test, Problem> {
+fn fd_test(name: &str, own: &BTreeSet<Role>) -> Result<(Test, String), Problem> {
     let role = role(name)?;
     Ok(match own.contains(&role) {
-        true => Test::Own(role),
-        false => role.test(),
+        true => (Test::Own(role), format!("= its own {name}")),
+        false => (role.test(), format!("= {name}")),
     })
 }
 
-fn arg_tests(arg: Arg, entry: &ArgEntry, own: &BTreeSet<Role>) -> Result<Vec<Test>, Problem> {
+fn arg_tests(
+    arg: Arg,
+    entry: &ArgEntry,
+    own: &BTreeSet<Role>,
+) -> Result<Vec<(Test, String)>, Problem> {
     let bits = match entry {
         ArgEntry::Words(Words(words)) if words.is_empty() => {
             return Err(Problem::EmptyList("constants"));
@@ -246,7 +279,9 @@ fn arg_tests(arg: Arg, entry: &ArgEntry, own: &BTreeSet<Role>) -> Result<Vec<Tes
             return words.iter().map(|name| fd_test(name, own)).collect();
         }
         ArgEntry::Words(Words(words)) => {
-            let equals = |word: &String| constant(arg, word).map(Test::Equals);
+            let equals = |word: &String| {
+                constant(arg, word).map(|value| (Test::Equals(value), format!("= {word}")))
+            };
             return words.iter().map(equals).collect();
         }
         ArgEntry::Bits(_) if arg.kind == Kind::Fd => return Err(Problem::MaskOnFd(arg.name)),
@@ -256,15 +291,15 @@ fn arg_tests(arg: Arg, entry: &ArgEntry, own: &BTreeSet<Role>) -> Result<Vec<Tes
         Kind::Int | Kind::Fd => u64::from(u32::MAX),
         Kind::Long | Kind::Ptr => u64::MAX,
     };
-    let (mask, value) = match bits {
-        BitsEntry::Only(bits) => (register & !constant(arg, bits)?, 0),
-        BitsEntry::NoneOf(bits) => (constant(arg, bits)?, 0),
+    let (mask, value, text) = match bits {
+        BitsEntry::Only(bits) => (register & !constant(arg, bits)?, 0, format!("only {bits}")),
+        BitsEntry::NoneOf(bits) => (constant(arg, bits)?, 0, format!("without {bits}")),
         BitsEntry::AllOf(bits) => {
-            let bits = constant(arg, bits)?;
-            (bits, bits)
+            let value = constant(arg, bits)?;
+            (value, value, format!("with {bits}"))
         }
     };
-    Ok(vec![Test::Masked { mask, value }])
+    Ok(vec![(Test::Masked { mask, value }, text)])
 }
 
 fn constant(arg: Arg, expression: &str) -> Result<u64, Problem> {
@@ -281,7 +316,7 @@ fn constant(arg: Arg, expression: &str) -> Result<u64, Problem> {
 /// Refuses rules of the policy itself (those from `included` on) that another rule
 /// makes needless and rules that another makes void; of included rules, which
 /// may repeat one another, keeps the widest.
-fn without_repetition(rules: Vec<Rule>, included: usize) -> Result<Vec<Rule>, Error> {
+pub(crate) fn without_repetition(rules: Vec<Rule>, included: usize) -> Result<Vec<Rule>, Error> {
     let mut needless = BTreeSet::new();
     for (later, rule) in rules.iter().enumerate() {
         for (earlier, other) in rules[..later].iter().enumerate() {

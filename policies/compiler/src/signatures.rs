@@ -33,6 +33,12 @@ pub(crate) static ALL: &[(&str, &[Arg])] = signatures! {
     newfstatat(fd: Fd, path: Ptr, statbuf: Ptr, flags: Int);
     statx(fd: Fd, path: Ptr, flags: Int, mask: Int, statbuf: Ptr);
     openat(fd: Fd, path: Ptr, flags: Int, mode: Int);
+    open(path: Ptr, flags: Int, mode: Int);
+    mknod(path: Ptr, mode: Int, dev: Int);
+    mknodat(dirfd: Fd, path: Ptr, mode: Int, dev: Int);
+    execveat(dirfd: Fd, path: Ptr, argv: Ptr, envp: Ptr, flags: Int);
+    memfd_create(name: Ptr, flags: Int);
+    pipe2(pipefd: Ptr, flags: Int);
     fsync(fd: Fd);
     fdatasync(fd: Fd);
     fallocate(fd: Fd, mode: Int, offset: Long, len: Long);
@@ -48,6 +54,16 @@ pub(crate) static ALL: &[(&str, &[Arg])] = signatures! {
     recvmsg(fd: Fd, msg: Ptr, flags: Int);
     sendmsg(fd: Fd, msg: Ptr, flags: Int);
     shutdown(fd: Fd, how: Int);
+    socketpair(domain: Int, type: Int, protocol: Int, sv: Ptr);
+    connect(fd: Fd, addr: Ptr, addrlen: Int);
+    bind(fd: Fd, addr: Ptr, addrlen: Int);
+    listen(fd: Fd, backlog: Int);
+    accept(fd: Fd, addr: Ptr, addrlen: Ptr);
+    accept4(fd: Fd, addr: Ptr, addrlen: Ptr, flags: Int);
+    getsockname(fd: Fd, addr: Ptr, addrlen: Ptr);
+    getpeername(fd: Fd, addr: Ptr, addrlen: Ptr);
+    recvmmsg(fd: Fd, msgvec: Ptr, vlen: Int, flags: Int, timeout: Ptr);
+    sendmmsg(fd: Fd, msgvec: Ptr, vlen: Int, flags: Int);
     getsockopt(fd: Fd, level: Int, optname: Int, optval: Ptr, optlen: Ptr);
     setsockopt(fd: Fd, level: Int, optname: Int, optval: Ptr, optlen: Int);
 
@@ -78,6 +94,11 @@ pub(crate) static ALL: &[(&str, &[Arg])] = signatures! {
     rt_sigaction(signum: Int, act: Ptr, oldact: Ptr, sigsetsize: Long);
     rt_sigprocmask(how: Int, set: Ptr, oldset: Ptr, sigsetsize: Long);
     prctl(option: Int, arg2: Long, arg3: Long, arg4: Long, arg5: Long);
+    arch_prctl(option: Int, addr: Long);
+    personality(persona: Int);
+    waitid(idtype: Int, id: Int, infop: Ptr, options: Int, rusage: Ptr);
+    wait4(pid: Int, wstatus: Ptr, options: Int, rusage: Ptr);
+    shmget(key: Int, size: Long, shmflg: Int);
     prlimit64(pid: Int, resource: Int, new_limit: Ptr, old_limit: Ptr);
     seccomp(op: Int, flags: Int, args: Ptr);
     landlock_create_ruleset(attr: Ptr, size: Long, flags: Int);

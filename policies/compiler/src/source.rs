@@ -1,5 +1,7 @@
 //! Where in a policy file something stands, and what can be wrong there.
 
+use crate::policy::Reader;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +27,25 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// The file `name`, asked for at `at`.
+    pub(crate) fn read(name: &str, at: &Location, read: &Reader) -> Result<Self, Error> {
+        match read(name) {
+            Ok(text) => Ok(Self {
+                file: name.into(),
+                text,
+            }),
+            Err(error) => Err(Problem::Read(error).at(at.clone())),
+        }
+    }
+
+    /// Its text in the shape of `T`.
+    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        toml::from_str(&self.text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            Problem::Toml(error.message().to_owned()).at(self.at(offset))
+        })
+    }
+
     /// The line on which byte `offset` stands.
     pub(crate) fn at(&self, offset: usize) -> Location {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
@@ -132,6 +153,117 @@ pub enum Problem {
         call: &'static str,
         /// The rule that covers this one.
         earlier: Location,
+    },
+    /// A section or a mount does not say why it is there.
+    #[error("{0} without a `why`: say what the program needs this for")]
+    SectionWithoutWhy(String),
+    /// Not a number of things.
+    #[error("{0:?} is no amount: write a number, or one with K, M, G or T (of 1024) in quotes")]
+    Amount(String),
+    /// Not a time.
+    #[error("{0:?} is no time: write 500ms, 2s, 1m or 1h")]
+    Duration(String),
+    /// A number that the kernel would not take.
+    #[error("{value} is out of range: {least} to {most}")]
+    OutOfRange {
+        /// The number.
+        value: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// Not a path that leads where it says.
+    #[error("{0:?} is no plain absolute path: begin with /, without `.`, `..` or empty parts")]
+    Path(String),
+    /// Not a block device.
+    #[error("{0:?} is no block device: write MAJOR:MINOR, as `lsblk` prints them")]
+    BlockDevice(String),
+    /// Not a variable's name.
+    #[error("{0:?} is no variable of an environment: a name without = or NUL, a value without NUL")]
+    Variable(String),
+    /// Not an fd that can be kept.
+    #[error("fd {0} cannot be kept: 0, 1 and 2 always are; name fds of 3 to 1023")]
+    Fd(i32),
+    /// A name that is not one of a kind.
+    #[error("unknown {what} {name:?}; there are: {known}")]
+    UnknownName {
+        /// Of what.
+        what: &'static str,
+        /// The name used.
+        name: String,
+        /// The names it could have been.
+        known: String,
+    },
+    /// The same thing is named twice.
+    #[error("{0} {1} is named twice: remove one")]
+    Twice(&'static str, String),
+    /// Not exactly one of these keys.
+    #[error("{0} takes exactly one of: {1}")]
+    OneKey(&'static str, &'static str),
+    /// The root is the jail's own.
+    #[error(
+        "nothing can be mounted on /: the root is an empty tmpfs of the jail's; name what goes in it"
+    )]
+    MountOnRoot,
+    /// A bind mount has no size.
+    #[error("`size` is for a tmpfs: a mount of the host's is as large as that is")]
+    SizeOfBind,
+    /// A tmpfs that says too little or too much.
+    #[error("a tmpfs needs `size`, not 0 and not unlimited, and takes neither `at` nor `optional`")]
+    TmpfsKeys,
+    /// A core file of size 0 is still given to a program.
+    #[error("core = 0 still feeds a core_pattern that is a pipe: write 1, which no dump fits into")]
+    CoreZero,
+    /// An rlimit without a limit.
+    #[error("{0} = \"unlimited\": leave the key out, and the launcher's limit stays")]
+    RlimitUnlimited(&'static str),
+    /// A limit that keeps the host alive is missing.
+    #[error("no `{0}` in [cgroup]: name a limit, or say \"unlimited\"")]
+    NoLimit(&'static str),
+    /// There is nothing that could be taken away from.
+    #[error("[[deny]] takes away from a base: name one with `base`, or do not allow it")]
+    DenyWithoutBase,
+    /// Rules of the whole beside those of threads.
+    #[error("a rule beside [threads]: each thread class has its rules in its own file")]
+    RulesBesideThreads,
+    /// The threads are the base's.
+    #[error("[threads] beside `base`: the base says what its threads may do")]
+    ThreadsWithBase,
+    /// Not a policy that is there.
+    #[error(
+        "unknown base {0:?}: name a shipped policy, or a file of this folder that ends in .toml"
+    )]
+    UnknownBase(String),
+    /// Bases of bases of bases.
+    #[error("more than 8 bases, or a base that is its own: shorten the chain")]
+    TooManyBases,
+    /// More than the base gives.
+    #[error(
+        "widening: {what} {asked}, but base {base:?} allows {allowed}; a policy with a base can only narrow it"
+    )]
+    Widening {
+        /// Of what.
+        what: &'static str,
+        /// What the policy says.
+        asked: String,
+        /// The base's name.
+        base: String,
+        /// What the base says.
+        allowed: String,
+    },
+    /// An errno in a rule that should allow.
+    #[error(
+        "an errno for {0} in a [[rule]] of a policy with a base: take calls away with [[deny]]"
+    )]
+    ErrnoUnderBase(&'static str),
+    /// A denial of what is denied already.
+    #[error("nothing to deny: base {base:?} allows no {rule}; remove this")]
+    NothingToDeny {
+        /// What is denied.
+        rule: String,
+        /// The base's name.
+        base: String,
     },
     /// The kernel takes no such program.
     #[error("{0} BPF instructions, the kernel takes at most 4096: use fewer rules or alternatives")]

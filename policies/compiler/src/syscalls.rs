@@ -36,12 +36,28 @@ pub enum Kind {
 impl Syscall {
     /// The syscall of this name.
     pub fn find(name: &str) -> Option<Self> {
-        let (known, number) = NUMBERS.iter().find(|(known, _)| *known == name)?;
+        let (known, number) = Self::numbers().find(|(known, _)| *known == name)?;
         Some(Self {
             name: known,
             number: *number,
             args: crate::signatures::of(name),
         })
+    }
+
+    /// Every name and number.
+    fn numbers() -> impl Iterator<Item = &'static (&'static str, i64)> {
+        NUMBERS.iter().chain(NEWER)
+    }
+
+    /// The syscall of this number.
+    pub fn of_number(number: i64) -> Option<Self> {
+        let (name, _) = Self::numbers().find(|(_, known)| *known == number)?;
+        Self::find(name)
+    }
+
+    /// Every syscall.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::numbers().filter_map(|(name, _)| Self::find(name))
     }
 
     /// The names of the arguments that a filter can check, for messages.
@@ -130,6 +146,30 @@ static NUMBERS: &[(&str, i64)] = numbers! {
     SYS_landlock_restrict_self SYS_memfd_secret SYS_process_mrelease SYS_futex_waitv
     SYS_set_mempolicy_home_node SYS_fchmodat2 SYS_mseal
 };
+
+/// Those that the libc crate does not have, from `arch/x86/entry/syscalls/syscall_64.tbl`
+/// of Linux 6.17.
+static NEWER: &[(&str, i64)] = &[
+    ("io_pgetevents", 333),
+    ("uretprobe", 335),
+    ("cachestat", 451),
+    ("map_shadow_stack", 453),
+    ("futex_wake", 454),
+    ("futex_wait", 455),
+    ("futex_requeue", 456),
+    ("statmount", 457),
+    ("listmount", 458),
+    ("lsm_get_self_attr", 459),
+    ("lsm_set_self_attr", 460),
+    ("lsm_list_modules", 461),
+    ("setxattrat", 463),
+    ("getxattrat", 464),
+    ("listxattrat", 465),
+    ("removexattrat", 466),
+    ("open_tree_attr", 467),
+    ("file_getattr", 468),
+    ("file_setattr", 469),
+];
 
 #[cfg(test)]
 mod tests {

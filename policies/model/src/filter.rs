@@ -3,7 +3,8 @@
 use crate::List;
 use serde::{Deserialize, Serialize};
 
-/// One BPF instruction: `struct sock_filter` of `<linux/filter.h>`.
+/// One BPF instruction: `struct sock_filter` of `<linux/filter.h>`, whose layout it has.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
     /// Operation.

@@ -92,6 +92,21 @@ pub enum Device {
     Serial,
 }
 
+impl Device {
+    /// Every device.
+    pub const ALL: [Self; 4] = [Self::Block, Self::Vsock, Self::Entropy, Self::Serial];
+
+    /// Its name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Vsock => "vsock",
+            Self::Entropy => "entropy",
+            Self::Serial => "serial",
+        }
+    }
+}
+
 impl Policy {
     /// Whether it has a namespace of this kind of its own.
     pub fn unshares(&self, namespace: Namespace) -> bool {
