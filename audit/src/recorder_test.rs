@@ -21,20 +21,16 @@ impl Bed {
         self.folder().join(crate::log_name(number))
     }
 
-    fn recorder(&self, file_bytes: u64) -> Recorder {
+    fn recorder(&self) -> Recorder {
         let who = Who {
             tenant: "acme".parse().unwrap(),
             id: "job".parse().unwrap(),
         };
-        let mut settings = Settings::of(self.folder());
-        settings.file_bytes = file_bytes;
-        let recorder = Recorder::open(&settings, who).unwrap();
-        self.unlock();
-        recorder
+        Recorder::open(&Settings::of(self.folder()), who).unwrap()
     }
 
     fn write(&self, lines: i32) -> Result<(), AuditError> {
-        let mut recorder = self.recorder(FILE_BYTES);
+        let mut recorder = self.recorder();
         for n in 0..lines {
             recorder.add(Event::Exit(Exit {
                 how: String::new(),
@@ -45,7 +41,9 @@ impl Bed {
                 memory_peak_bytes: 0,
             }));
         }
-        recorder.commit()
+        let committed = recorder.commit();
+        self.unlock();
+        committed
     }
 
     /// Takes the append-only attribute off, so that the test can do what a crash does.
@@ -100,7 +98,6 @@ fn lines_that_a_crash_of_the_host_lost_are_told_and_the_log_goes_on() {
     // Cut at a line's end, within a line, and to nothing at all.
     for cut in [size, size - 100, 0] {
         bed.write(4).unwrap();
-        bed.unlock();
         let file = File::options().write(true).open(bed.file(1)).unwrap();
         file.set_len(cut).unwrap();
         assert!(!bed.verify(&[]).is_whole());
@@ -130,7 +127,6 @@ fn lines_that_a_crash_of_the_host_lost_are_told_and_the_log_goes_on() {
         let mut bytes = std::fs::read(bed.file(1)).unwrap();
         let last = bytes.len() - 10;
         bytes[last] ^= 1;
-        bed.unlock();
         std::fs::write(bed.file(1), &bytes).unwrap();
         assert!(!bed.verify(&[gap.seq]).is_whole());
         std::fs::remove_dir_all(bed.folder()).unwrap();
