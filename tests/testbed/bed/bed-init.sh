@@ -22,6 +22,8 @@ hostname bed
 for module in kvm-amd tun vhost_net vhost_vsock loop erofs squashfs; do
 	modprobe "$module" || echo "bed: no module $module"
 done
+# A bed that hangs is asked over the serial line what it does.
+echo 1 >/proc/sys/kernel/sysrq
 chmod 666 /dev/kvm /dev/net/tun
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
 	echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control

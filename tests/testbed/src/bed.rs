@@ -167,6 +167,10 @@ impl Bed {
         if matches!(outcome, Err(Unfinished::Died(_))) {
             running.wait_briefly();
         }
+        let silence = match outcome {
+            Err(Unfinished::TimedOut(..)) => running.explain_silence(),
+            _ => String::new(),
+        };
         let how = running.stop();
         let (stdout, stderr) = streams.finish(outcome.is_ok())?;
         match outcome {
@@ -176,18 +180,17 @@ impl Bed {
                 stderr,
                 console: running.console(),
             }),
-            Err(Unfinished::TimedOut(what, limit)) => Err(BedError::TimedOut {
-                what,
-                limit,
-                console: running.console_tail(),
-            }),
+            Err(Unfinished::TimedOut(what, limit)) => {
+                show_captured(job, &stdout, &stderr);
+                eprintln!("testbed: its tasks and processors at the end:\n{silence}");
+                Err(BedError::TimedOut {
+                    what,
+                    limit,
+                    console: running.console_tail(),
+                })
+            }
             Err(Unfinished::Died(why)) => {
-                if job.output == Output::Capture && !stderr.is_empty() {
-                    eprintln!(
-                        "testbed: the job had written:\n{}",
-                        String::from_utf8_lossy(&stderr)
-                    );
-                }
+                show_captured(job, &stdout, &stderr);
                 Err(BedError::Died {
                     status: format!("{how}{why}"),
                     panicked: running.panicked(),
@@ -264,6 +267,18 @@ impl Bed {
         let path = half.join("console");
         fs::write(&path, console).map_err(BedError::io("write", &path))?;
         Ok(())
+    }
+}
+
+/// What a job that will have no result had written.
+fn show_captured(job: &Job, stdout: &[u8], stderr: &[u8]) {
+    if job.output == Output::Capture {
+        for (name, text) in [("output", stdout), ("error", stderr)] {
+            eprintln!(
+                "testbed: the job's standard {name} had been:\n{}",
+                String::from_utf8_lossy(text)
+            );
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::tool;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use std::io::Read;
+use serde_json::json;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -63,6 +64,8 @@ pub struct Running {
     /// Our ends of the ports, in order.
     pub ports: Vec<UnixStream>,
     console: Arc<Mutex<Vec<u8>>>,
+    /// The way to the bed's serial line.
+    serial: UnixStream,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -97,6 +100,9 @@ impl Running {
             return Err(BedError::Qmp("sockets are missing".into()));
         };
         let console = Arc::new(Mutex::new(Vec::new()));
+        let typing = serial
+            .try_clone()
+            .map_err(|e| BedError::Qmp(format!("cannot duplicate the console's socket: {e}")))?;
         let reader = std::thread::spawn({
             let console = Arc::clone(&console);
             move || collect(serial, &console)
@@ -111,6 +117,7 @@ impl Running {
             qmp,
             ports: ours.collect(),
             console,
+            serial: typing,
             reader: Some(reader),
         })
     }
@@ -124,6 +131,28 @@ impl Running {
     /// The console's last lines.
     pub fn console_tail(&self) -> String {
         tool::tail(&self.console(), TAIL)
+    }
+
+    /// Has the bed's kernel print everything from here on (sysrq `9`), what its CPUs do
+    /// (`l`) and which tasks are stuck (`w`), by breaks on the serial line. A kernel that
+    /// prints nothing is itself stuck: then it is not the job's fault.
+    pub fn explain_silence(&mut self) -> String {
+        let before = self.console().len();
+        for key in [b"9", b"l", b"w"] {
+            let sent = self
+                .qmp
+                .call("chardev-send-break", json!({ "id": "console" }))
+                .is_ok();
+            if !sent || self.serial.write_all(key).is_err() {
+                return "QEMU itself does not answer".to_owned();
+            }
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        let console = self.console();
+        match console.get(before..).unwrap_or_default().trim() {
+            "" => "the bed's own kernel does not answer".to_owned(),
+            said => said.to_owned(),
+        }
     }
 
     /// Whether the bed's own kernel panicked. Nested guests write elsewhere.

@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything: far beyond what is normal on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything: far beyond what is normal on a busy machine. A kernel that
+/// boots quietly in an emulated host takes 10 s, and three times that where other work
+/// takes the emulator's processors.
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A VM to be started.
 pub struct Setup {
