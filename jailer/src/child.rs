@@ -1,24 +1,26 @@
-//! The child: from clone3(2) to execveat(2).
+//! The child: from clone3(2) to the exec.
 //!
 //! The supervisor has one thread, so the child is a whole copy of it, locks and heap
-//! included, and may do what ordinary code may. It never returns: it becomes the VMM, or
-//! tells why not and exits.
+//! included, and may do what ordinary code may. It never returns: it becomes the VMM or the
+//! program (or the init that the program runs under), or tells why not and exits.
 
-use crate::layers::{STEPS, libc_result, namespaces};
-use crate::plan::{Plan, needs};
+use crate::layers::{STEPS, Who, libc_result};
+use crate::plan::{Plan, Subject, needs};
 use casemate_proto::cell::Layer;
+use casemate_proto::seqpacket;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::ffi::{CString, c_char};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
-/// Status with which a child that could not become the VMM exits.
+/// Status with which a child that could not become what it should exits.
 const FAILED: i32 = 125;
 
-/// One line of the status pipe from the child to the supervisor. Its end, without
-/// [`Note::Failed`], means that the VMM's binary has been executed.
+/// One message from the child to the supervisor, over the status socket. Its end, without
+/// [`Note::Failed`], means that the exec was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Note {
     /// A step failed and the child gave up.
@@ -28,6 +30,13 @@ pub enum Note {
         /// Which step, what, why, and what to do.
         message: String,
     },
+    /// The program cannot be executed: nobody's failure but its own.
+    NoProgram {
+        /// Whether it is there at all.
+        found: bool,
+        /// The kernel's reason, and what to do.
+        message: String,
+    },
     /// A layer could not be applied and may be missing.
     Missing {
         /// Which.
@@ -35,52 +44,138 @@ pub enum Note {
         /// Why.
         message: String,
     },
+    /// An optional mount that the host has no path for: its place in the policy's list.
+    Absent(usize),
+    /// It waits for the maps of its user namespace.
+    Unmapped,
+    /// Its session keyring (its serial number), and how many keys are in it.
+    Keyring(Result<(i32, usize), String>),
+    /// Its core scheduling cookie.
+    Core(u64),
     /// What no_new_privs read just before the exec.
     NoNewPrivs(bool),
     /// What came of trying what Landlock forbids; `Err` names what worked.
     Landlock(Result<String, String>),
+    /// It waits for its go, with this environment (an address in its memory).
+    Ready {
+        /// Where the array of pointers to variables is.
+        environment: usize,
+    },
+}
+
+/// What is executed, and with what.
+#[derive(Debug)]
+pub struct Exec {
+    /// Arguments, the program's name first.
+    pub argv: Strings,
+    /// Paths at which to look for it in the jail; empty where it is executed by fd.
+    pub candidates: Vec<CString>,
+    /// Environment.
+    pub environment: Strings,
+}
+
+/// C strings with the null-terminated array of pointers that exec takes.
+#[derive(Debug)]
+pub struct Strings {
+    // Where the pointers point.
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    /// Of these.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([ptr::null()])
+            .collect();
+        Self { strings, pointers }
+    }
+
+    /// The array.
+    pub fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+
+    /// The strings.
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
 }
 
 /// What the steps work with.
 pub struct Jail<'a> {
     /// What is to be.
     pub plan: &'a Plan,
-    /// (number, fd): what the VMM gets.
-    pub placement: Vec<(RawFd, BorrowedFd<'a>)>,
-    /// The VMM's binary.
-    pub vmm: RawFd,
-    /// Write end of the status pipe.
+    /// (number, fd): what it gets.
+    pub placement: Vec<(RawFd, RawFd)>,
+    /// The binary, where it is executed by fd.
+    pub binary: Option<RawFd>,
+    /// The child's end of the status socket: notes to the supervisor, and the program's go.
     pub status: RawFd,
     /// The child's end of the control socket. When its peer is gone, so is the supervisor.
     pub control: RawFd,
     /// The supervisor's ends, which the child has as copies and must not keep: their mere
     /// existence would hide the supervisor's death.
     pub supervisors: Vec<RawFd>,
-    /// The environment to execute with, null-terminated; null for none.
-    pub environment: *const *const libc::c_char,
+    /// User namespaces for idmapped mounts, by mount.
+    pub idmaps: Vec<Option<RawFd>>,
+    /// What is executed.
+    pub exec: &'a Exec,
+    /// Which of its candidates was found.
+    pub chosen: usize,
+    /// The environment to execute with.
+    pub environment: *const *const c_char,
+    /// Whether the supervisor makes cgroups on v1, which the child joins by itself.
+    pub joins: bool,
+    /// Optional mounts that the host has no path for.
+    pub absent: BTreeSet<usize>,
+    /// A directory that is nowhere mounted, for Landlock to be tried with.
+    pub forbidden: Option<OwnedFd>,
     /// Layers that are not in force.
     pub missing: BTreeSet<Layer>,
+    /// Which of the processes this is.
+    pub who: Who,
 }
 
 impl Jail<'_> {
     /// Tells the supervisor something.
     pub fn note(&self, note: &Note) {
-        let Ok(mut line) = serde_json::to_vec(note) else {
-            return;
-        };
-        line.push(b'\n');
-        // SAFETY: `status` is open in the child until the exec; the File is forgotten
-        // below, so that it is not closed here.
-        let mut pipe = unsafe { File::from_raw_fd(self.status) };
         // A supervisor that is gone takes the child along by itself.
-        let _ = pipe.write_all(&line);
-        std::mem::forget(pipe);
+        let _ = seqpacket::send(self.status(), note, &[]);
+    }
+
+    /// Tells the supervisor something by write(2): under a filter of the policy's, sendmsg(2)
+    /// may be gone.
+    pub fn note_plainly(&self, note: &Note) {
+        if let Ok(text) = serde_json::to_vec(note) {
+            let _ = rustix::io::write(self.status(), &text);
+        }
+    }
+
+    /// The status socket.
+    pub fn status(&self) -> BorrowedFd<'_> {
+        // SAFETY: open in the child until the exec.
+        unsafe { BorrowedFd::borrow_raw(self.status) }
+    }
+
+    /// The control socket.
+    pub fn control(&self) -> BorrowedFd<'_> {
+        // SAFETY: open in the child as long as any step uses it.
+        unsafe { BorrowedFd::borrow_raw(self.control) }
     }
 
     /// Runs all steps.
     fn run(&mut self) -> Note {
         for step in STEPS {
+            if !step.who.contains(&self.who) {
+                continue;
+            }
             if let Some(layer) = step.layer {
+                if !self.plan.declares(layer) {
+                    continue;
+                }
                 if self.plan.leaves_out(layer) {
                     self.missing.insert(layer);
                     continue;
@@ -102,13 +197,20 @@ impl Jail<'_> {
         }
         Note::Failed {
             layer: None,
-            message: "exec: execveat returned without an error".to_owned(),
+            message: "exec: it returned without an error; report this".to_owned(),
         }
     }
 
     fn miss(&mut self, layer: Layer, message: String) {
         self.missing.insert(layer);
         self.note(&Note::Missing { layer, message });
+    }
+
+    /// Ends this process after a last note.
+    pub fn fail(&self, note: &Note) -> ! {
+        self.note_plainly(note);
+        // SAFETY: ends the child without running the supervisor's exit handlers.
+        unsafe { libc::_exit(FAILED) }
     }
 }
 
@@ -140,28 +242,40 @@ struct CloneArgs {
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Starts the child in its namespaces and, on cgroup v2, in its cgroup.
+/// Starts the child with these flags of clone3 and, on cgroup v2, in its cgroup.
 ///
 /// # Errors
 /// clone3(2)'s.
 pub fn start(
     jail: &mut Jail<'_>,
-    namespaces: &[Layer],
+    flags: libc::c_int,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Child> {
+    match fork(flags, cgroup)? {
+        Some(child) => Ok(child),
+        None => {
+            jail.who = match jail.plan.subject {
+                Subject::Vm(_) => Who::Vm,
+                Subject::Program(_) => Who::Init,
+            };
+            let note = jail.run();
+            jail.fail(&note)
+        }
+    }
+}
+
+/// clone3(2) as fork(2), with a pidfd: `None` in the child.
+///
+/// # Errors
+/// clone3(2)'s.
+pub fn fork(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<Child>> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
-        flags: libc::CLONE_PIDFD as u64,
+        flags: (libc::CLONE_PIDFD | flags) as u64,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };
-    for flag in namespaces
-        .iter()
-        .filter_map(|&layer| namespaces::flag(layer))
-    {
-        args.flags |= flag as u64;
-    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -178,13 +292,10 @@ pub fn start(
         )
     })?;
     if pid == 0 {
-        let note = jail.run();
-        jail.note(&note);
-        // SAFETY: ends the child without running the supervisor's exit handlers.
-        unsafe { libc::_exit(FAILED) }
+        return Ok(None);
     }
     // SAFETY: the kernel has just put the pidfd there; nobody else knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Child { pid, pidfd })
+    Ok(Some(Child { pid, pidfd }))
 }

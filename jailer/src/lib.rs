@@ -4,18 +4,24 @@
 //! reason for each, and what is left by whom after a kill -9. The CLI uses [`client`] and
 //! [`reap`].
 
+pub mod cell;
 pub mod cgroup;
+pub mod channel;
 pub mod child;
 pub mod client;
 pub mod clock;
+pub mod idmap;
 pub mod layers;
-pub mod passed;
+pub mod own;
 pub mod plan;
 pub mod process;
 pub mod readback;
 pub mod refusal;
+pub mod resolve;
+pub mod start;
 pub mod state;
 pub mod supervisor;
+pub mod vm;
 
 pub use state::{Reaped, reap};
 

@@ -1,136 +1,125 @@
-//! What one cell's jail is to be: the launch, checked, and what was chosen for it.
+//! What one jail is to be: plain data that the layers apply and the read-back compares
+//! with, kept beside the journal for `casemate inspect`.
 
-use crate::cgroup::CellCgroup;
-use crate::layers::rlimits::{self, Rlimit};
-use crate::passed::Passed;
-use crate::refusal::Refusal;
 use crate::state::Identity;
-use casemate_proto::cell::{Launch, Layer};
-use casemate_proto::fds::{EVENT_BASE, MAX_DISKS, MAX_STREAMS, MAX_VCPUS};
+use casemate_policy::{Namespace, Policy};
+use casemate_proto::cell::Layer;
+use casemate_proto::control::VmConfig;
+use casemate_proto::id::{CellId, TenantId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The host name inside.
 pub const HOSTNAME: &str = "casemate";
 
-/// Least `Limits::nofile`: the fixed fds, and some event fds above them.
-const LEAST_NOFILE: u32 = EVENT_BASE as u32 + 32;
+/// User and group of a plain program as it sees itself. Outside it is the cell's slot.
+pub const INSIDE: Identity = Identity {
+    uid: 1000,
+    gid: 1000,
+};
 
 /// What the layers are to bring about.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The launch.
-    pub launch: Launch,
-    /// User and group.
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub id: CellId,
+    /// All that it is held to.
+    pub policy: Policy,
+    /// What runs in it.
+    pub subject: Subject,
+    /// User and group, in the host's user namespace.
     pub identity: Identity,
-    /// Resource limits.
-    pub rlimits: Vec<Rlimit>,
-    /// cgroups with their limits set; `None` where they are left out or let be missing.
-    pub cgroup: Option<CellCgroup>,
+    /// CPUs it may run on; empty: all.
+    pub cpus: Vec<usize>,
+    /// Shares a core with none but its own.
+    pub core_scheduling: bool,
+    /// Layers that may be missing where the host cannot give them.
+    pub allow_missing: BTreeSet<Layer>,
+    /// Layers left out on purpose, by a jailer that was built for it.
+    pub leave_out: BTreeSet<Layer>,
+}
+
+/// What runs in a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A VMM, as the first process of its pid namespace.
+    Vm(VmConfig),
+    /// Any program, under an init of ours.
+    Program(Program),
+}
+
+/// A plain program. Its arguments and variables' values are not kept: they may be secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its working directory.
+    pub workdir: Vec<u8>,
+    /// Names of its environment's variables.
+    pub variables: Vec<String>,
+    /// How many seccomp filters the supervisor itself is under.
+    pub outer_filters: u32,
 }
 
 impl Plan {
-    /// Puts it together. `passed` tells how far a disk may be written.
-    pub fn new(
-        launch: Launch,
-        passed: &Passed,
-        identity: Identity,
-        cgroup: Option<CellCgroup>,
-    ) -> Self {
-        let rlimits = rlimits::table(&launch, passed);
-        Self {
-            launch,
-            identity,
-            rlimits,
-            cgroup,
-        }
-    }
-
     /// Whether a layer is left out on purpose, for a test of the read-back.
     pub fn leaves_out(&self, layer: Layer) -> bool {
-        cfg!(feature = "layer-off") && self.launch.leave_out.contains(&layer)
+        cfg!(feature = "layer-off") && self.leave_out.contains(&layer)
     }
 
     /// Whether the user lets a layer be missing.
     pub fn may_miss(&self, layer: Layer) -> bool {
-        self.launch.allow_missing.contains(&layer)
+        self.allow_missing.contains(&layer)
     }
-}
 
-/// Checks what can be checked of a launch before anything is made.
-///
-/// # Errors
-/// The first value that cannot be.
-pub fn check(launch: &Launch) -> Result<(), Refusal> {
-    let vm = &launch.vm;
-    let limits = &launch.limits;
-    let guest_bytes = u64::from(vm.memory_mib) << 20;
-    let checks = [
-        (
-            cfg!(feature = "layer-off") || launch.leave_out.is_empty(),
-            "leave_out is for tests of a jailer built with its layer-off feature: \
-             this one leaves no layer out; use allow_missing for what the host lacks"
-                .to_owned(),
-        ),
-        (
-            (1..=MAX_VCPUS).contains(&usize::from(vm.vcpus)),
-            format!("{} vCPUs: give 1 to {MAX_VCPUS}", vm.vcpus),
-        ),
-        (
-            vm.memory_mib > 0,
-            "0 MiB of guest memory: give at least what the kernel needs".to_owned(),
-        ),
-        (
-            vm.disks.len() <= MAX_DISKS,
-            format!("{} disks: give at most {MAX_DISKS}", vm.disks.len()),
-        ),
-        (
-            vm.streams.len() <= MAX_STREAMS,
-            format!("{} streams: give at most {MAX_STREAMS}", vm.streams.len()),
-        ),
-        (
-            !vm.cmdline.contains('\0'),
-            "the kernel's command line has a NUL: take it out".to_owned(),
-        ),
-        (
-            vm.disks
-                .iter()
-                .all(|disk| disk.serial.len() <= 20 && disk.serial.is_ascii()),
-            "a disk's serial is longer than 20 bytes or not ASCII: shorten it".to_owned(),
-        ),
-        (
-            limits.memory_bytes > guest_bytes,
-            format!(
-                "the memory limit of {} bytes leaves the VMM nothing beside {} MiB of guest \
-                 memory: raise it",
-                limits.memory_bytes, vm.memory_mib
-            ),
-        ),
-        (
-            limits.cpu_millis >= 10,
-            format!(
-                "a CPU limit of {} thousandths is below the kernel's least: give 10 or more",
-                limits.cpu_millis
-            ),
-        ),
-        (
-            limits.pids > u32::from(vm.vcpus),
-            format!(
-                "a limit of {} tasks is less than the VMM's threads: give more than {}",
-                limits.pids, vm.vcpus
-            ),
-        ),
-        (
-            limits.nofile >= LEAST_NOFILE,
-            format!(
-                "a limit of {} fds is less than the VMM needs: give {LEAST_NOFILE} or more",
-                limits.nofile
-            ),
-        ),
-    ];
-    checks
-        .into_iter()
-        .find(|(good, _)| !good)
-        .map_or(Ok(()), |(_, message)| Err(Refusal::new(message)))
+    /// Whether it has such a namespace of its own, or one that somebody made for it.
+    pub fn unshares(&self, namespace: Namespace) -> bool {
+        self.policy.unshares(namespace)
+    }
+
+    /// Whether this layer is declared at all.
+    pub fn declares(&self, layer: Layer) -> bool {
+        match layer {
+            Layer::MountNs => self.unshares(Namespace::Mount),
+            Layer::PidNs => self.unshares(Namespace::Pid),
+            Layer::NetNs => self.unshares(Namespace::Net),
+            Layer::IpcNs => self.unshares(Namespace::Ipc),
+            Layer::UtsNs => self.unshares(Namespace::Uts),
+            Layer::CgroupNs => self.unshares(Namespace::Cgroup),
+            Layer::UserNs => self.unshares(Namespace::User),
+            Layer::TimeNs => self.unshares(Namespace::Time),
+            Layer::CoreScheduling => self.core_scheduling,
+            Layer::CpuPinning => !self.cpus.is_empty(),
+            // A property of the host, which the preflight looks at.
+            Layer::FullKvm => false,
+            _ => true,
+        }
+    }
+
+    /// The VM, where one runs in it.
+    pub fn vm(&self) -> Option<&VmConfig> {
+        match &self.subject {
+            Subject::Vm(vm) => Some(vm),
+            Subject::Program(_) => None,
+        }
+    }
+
+    /// The program, where one runs in it.
+    pub fn program(&self) -> Option<&Program> {
+        match &self.subject {
+            Subject::Vm(_) => None,
+            Subject::Program(program) => Some(program),
+        }
+    }
+
+    /// User and group as seen from inside, with (`mapped`) or without a user namespace.
+    pub fn inside(&self, mapped: bool) -> Identity {
+        match self.subject {
+            Subject::Program(_) if mapped => INSIDE,
+            _ => self.identity,
+        }
+    }
 }
 
 /// Layers whose absence makes `layer` impossible: where one of them is missing, `layer` is
@@ -139,8 +128,8 @@ pub fn needs(layer: Layer) -> BTreeSet<Layer> {
     match layer {
         // Without an own mount namespace, a new root would be the whole host's.
         Layer::Root => BTreeSet::from([Layer::MountNs]),
-        // landlock_restrict_self(2) asks for it.
-        Layer::Landlock => BTreeSet::from([Layer::NoNewPrivs]),
+        // Both ask for it.
+        Layer::Landlock | Layer::Seccomp => BTreeSet::from([Layer::NoNewPrivs]),
         _ => BTreeSet::new(),
     }
 }

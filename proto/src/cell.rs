@@ -34,7 +34,11 @@ pub enum Layer {
     UtsNs,
     /// Own view of the cgroup tree.
     CgroupNs,
-    /// An empty read-only root.
+    /// Own user namespace, in which the host's root is nobody.
+    UserNs,
+    /// Own boot and monotonic clocks.
+    TimeNs,
+    /// A fresh read-only root with the declared mounts and nothing else.
     Root,
     /// cgroup limits.
     Cgroup,
@@ -50,23 +54,37 @@ pub enum Layer {
     Landlock,
     /// A seccomp filter on every thread.
     Seccomp,
-    /// Empty environment.
+    /// No variable of the launcher's that is not declared.
     Environment,
-    /// No fd but the documented ones.
+    /// No fd but the declared ones.
     Fds,
+    /// An empty session keyring of its own.
+    Keyring,
+    /// A session of its own, without a terminal to type into.
+    Session,
+    /// What it makes is its own alone.
+    Umask,
+    /// Signals at their default, none blocked.
+    Signals,
+    /// Shares a core with no other tenant (where asked for).
+    CoreScheduling,
+    /// Runs on the named CPUs only (where asked for).
+    CpuPinning,
     /// A KVM that can run a stock kernel (a property of the host).
     FullKvm,
 }
 
 impl Layer {
     /// Every layer, in the order in which reports list them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 25] = [
         Self::MountNs,
         Self::PidNs,
         Self::NetNs,
         Self::IpcNs,
         Self::UtsNs,
         Self::CgroupNs,
+        Self::UserNs,
+        Self::TimeNs,
         Self::Root,
         Self::Cgroup,
         Self::Rlimits,
@@ -77,6 +95,12 @@ impl Layer {
         Self::Seccomp,
         Self::Environment,
         Self::Fds,
+        Self::Keyring,
+        Self::Session,
+        Self::Umask,
+        Self::Signals,
+        Self::CoreScheduling,
+        Self::CpuPinning,
         Self::FullKvm,
     ];
 
@@ -89,6 +113,8 @@ impl Layer {
             Self::IpcNs => "ipc-ns",
             Self::UtsNs => "uts-ns",
             Self::CgroupNs => "cgroup-ns",
+            Self::UserNs => "user-ns",
+            Self::TimeNs => "time-ns",
             Self::Root => "root",
             Self::Cgroup => "cgroup",
             Self::Rlimits => "rlimits",
@@ -99,6 +125,12 @@ impl Layer {
             Self::Seccomp => "seccomp",
             Self::Environment => "environment",
             Self::Fds => "fds",
+            Self::Keyring => "keyring",
+            Self::Session => "session",
+            Self::Umask => "umask",
+            Self::Signals => "signals",
+            Self::CoreScheduling => "core-scheduling",
+            Self::CpuPinning => "cpu-pinning",
             Self::FullKvm => "full-kvm",
         }
     }

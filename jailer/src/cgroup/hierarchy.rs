@@ -2,13 +2,14 @@
 
 use super::{CgroupError, TOP};
 use casemate_proto::id::{CellId, TenantId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// A controller that a cell is limited by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Controller {
     /// Memory and swap.
     Memory,
@@ -16,30 +17,36 @@ pub enum Controller {
     Cpu,
     /// Number of tasks.
     Pids,
+    /// I/O bandwidth.
+    Io,
 }
 
 impl Controller {
-    /// All that a cell is limited by.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
+    /// All that a cell can be limited by.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Cpu, Self::Pids, Self::Io];
+    /// Those that every cell has.
+    pub const BASE: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
 
     /// The kernel's name for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Cpu => "cpu",
-            Self::Pids => "pids",
+    pub const fn name(self, version: Version) -> &'static str {
+        match (self, version) {
+            (Self::Memory, _) => "memory",
+            (Self::Cpu, _) => "cpu",
+            (Self::Pids, _) => "pids",
+            (Self::Io, Version::V2) => "io",
+            (Self::Io, Version::V1) => "blkio",
         }
     }
 }
 
 impl fmt::Display for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name(Version::V2))
     }
 }
 
 /// Version of a hierarchy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Version {
     /// Own hierarchies of one or some controllers each.
     V1,
@@ -50,7 +57,7 @@ pub enum Version {
 /// One mounted hierarchy, with the controllers that are used in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// Where it is mounted.
+    /// Where it is mounted; or the cgroup in it below which ours are to be.
     pub mount: PathBuf,
     /// Its version.
     pub version: Version,
@@ -59,21 +66,37 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
+    /// The same, with everything below this cgroup of it.
+    pub fn below(mut self, parent: Option<&str>) -> Self {
+        if let Some(parent) = parent {
+            self.mount.push(parent);
+        }
+        self
+    }
+
     /// The cell's directory in it.
     pub fn cell_path(&self, tenant: &TenantId, id: &CellId) -> PathBuf {
         self.mount.join(TOP).join(tenant.as_str()).join(id.as_str())
     }
 }
 
-/// Finds the hierarchies of this host.
+/// Finds the hierarchies of this host, for the controllers that every cell has.
 ///
 /// # Errors
 /// [`CgroupError::NoController`].
 pub fn detect() -> Result<Vec<Hierarchy>, CgroupError> {
+    detect_for(&Controller::BASE)
+}
+
+/// Finds the hierarchies of this host, for these controllers.
+///
+/// # Errors
+/// [`CgroupError::NoController`].
+pub fn detect_for(controllers: &[Controller]) -> Result<Vec<Hierarchy>, CgroupError> {
     let path = Path::new("/proc/self/mountinfo");
     let mountinfo =
         fs::read_to_string(path).map_err(|source| CgroupError::file("read", path, source))?;
-    detect_in(&mountinfo, |mount| {
+    detect_in(&mountinfo, controllers, |mount| {
         fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
     })
 }
@@ -85,6 +108,7 @@ pub fn detect() -> Result<Vec<Hierarchy>, CgroupError> {
 /// [`CgroupError::NoController`].
 pub fn detect_in(
     mountinfo: &str,
+    controllers: &[Controller],
     v2_controllers: impl Fn(&Path) -> String,
 ) -> Result<Vec<Hierarchy>, CgroupError> {
     let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
@@ -114,9 +138,9 @@ pub fn detect_in(
             .find(|(_, controllers)| controllers.split_ascii_whitespace().any(|c| c == name))
             .map(|(mount, _)| *mount)
     };
-    for controller in Controller::ALL {
-        let mount = in_v2(controller.name())
-            .or_else(|| in_v1(controller.name()))
+    for &controller in controllers {
+        let mount = in_v2(controller.name(Version::V2))
+            .or_else(|| in_v1(controller.name(Version::V1)))
             .ok_or(CgroupError::NoController { controller })?;
         add(mount, controller);
     }
@@ -148,7 +172,7 @@ impl Mount {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo`.
-fn unescape(text: &str) -> PathBuf {
+pub(crate) fn unescape(text: &str) -> PathBuf {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -188,7 +212,7 @@ mod tests {
 
     #[test]
     fn hybrid_with_an_empty_v2_tree_is_v1() {
-        let found = detect_in(V1, |_| "hugetlb".to_owned()).unwrap();
+        let found = detect_in(V1, &Controller::BASE, |_| "hugetlb".to_owned()).unwrap();
         assert!(found.iter().all(|h| h.version == Version::V1));
         let mounts: Vec<_> = found.iter().map(|h| h.mount.to_str().unwrap()).collect();
         assert_eq!(
@@ -203,7 +227,7 @@ mod tests {
 
     #[test]
     fn hybrid_takes_each_controller_where_it_is() {
-        let found = detect_in(V1, |_| "memory pids".to_owned()).unwrap();
+        let found = detect_in(V1, &Controller::BASE, |_| "memory pids".to_owned()).unwrap();
         assert_eq!(found[0].version, Version::V2);
         assert_eq!(found[0].controllers, [Controller::Memory, Controller::Pids]);
         assert_eq!(found[1].controllers, [Controller::Cpu]);
@@ -212,9 +236,9 @@ mod tests {
     #[test]
     fn v2_is_one_tree() {
         let text = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";
-        let found = detect_in(text, |_| "cpuset cpu io memory pids\n".to_owned()).unwrap();
+        let found = detect_in(text, &Controller::BASE, |_| "cpuset cpu io memory pids\n".to_owned()).unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].controllers, Controller::ALL);
+        assert_eq!(found[0].controllers, Controller::BASE);
     }
 
     #[test]
@@ -222,7 +246,7 @@ mod tests {
         let text = "\
 1 0 0:1 / /cg/cpu,pids rw - cgroup cgroup rw,cpu,pids
 2 0 0:2 / /cg/my\\040memory rw - cgroup cgroup rw,memory";
-        let found = detect_in(text, |_| String::new()).unwrap();
+        let found = detect_in(text, &Controller::BASE, |_| String::new()).unwrap();
         assert_eq!(found[0].mount, Path::new("/cg/my memory"));
         assert_eq!(found[1].controllers, [Controller::Cpu, Controller::Pids]);
     }
@@ -230,14 +254,14 @@ mod tests {
     #[test]
     fn a_missing_controller_is_named() {
         let text = "1 0 0:1 / /cg rw - cgroup2 cgroup2 rw";
-        let error = detect_in(text, |_| "cpu pids".to_owned()).unwrap_err();
+        let error = detect_in(text, &Controller::BASE, |_| "cpu pids".to_owned()).unwrap_err();
         assert!(error.to_string().contains("controller memory"), "{error}");
     }
 
     proptest! {
         #[test]
         fn any_text_is_survived(text in "(?s).{0,400}") {
-            let _ = detect_in(&text, |_| text.clone());
+            let _ = detect_in(&text, &Controller::ALL, |_| text.clone());
             let _ = unescape(&text);
         }
     }

@@ -3,11 +3,11 @@
 use super::settings::{Setting, settings};
 use super::{CgroupError, Controller, Hierarchy, TOP, Version, stale, write};
 use crate::state::CgroupRecord;
-use casemate_proto::cell::Limits;
+use casemate_policy::CgroupLimits;
 use casemate_proto::id::{CellId, TenantId};
-use std::fs::{self, File};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,9 @@ use std::path::{Path, PathBuf};
 const ATTEMPTS: u32 = 1000;
 
 /// The cell's cgroup in one hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     path: PathBuf,
-    dir: File,
     inode: u64,
     version: Version,
     controllers: Vec<Controller>,
@@ -47,14 +46,11 @@ impl Leaf {
                 }
                 Err(e) => return Err(e),
             }
-            let dir = File::open(&path).map_err(|e| CgroupError::file("open", &path, e))?;
-            let inode = dir
-                .metadata()
+            let inode = fs::symlink_metadata(&path)
                 .map_err(|e| CgroupError::file("stat", &path, e))?
                 .ino();
             return Ok(Self {
                 path,
-                dir,
                 inode,
                 version: hierarchy.version,
                 controllers: hierarchy.controllers.clone(),
@@ -64,14 +60,14 @@ impl Leaf {
         Err(CgroupError::Taken { path })
     }
 
-    /// Sets the limits and reads each back.
+    /// Sets the limits. Whether they hold is read back before anything untrusted runs.
     ///
     /// # Errors
-    /// What cannot be set, or reads otherwise.
-    pub fn limit(&mut self, limits: &Limits) -> Result<(), CgroupError> {
+    /// What cannot be set.
+    pub fn limit(&mut self, limits: &CgroupLimits) -> Result<(), CgroupError> {
         for &controller in &self.controllers {
             for setting in settings(self.version, controller, limits) {
-                let path = self.path.join(setting.file);
+                let path = self.path.join(&*setting.file);
                 match write(&path, &setting.value) {
                     Ok(()) => {}
                     Err(e) if e.kind() == ErrorKind::NotFound && setting.only_swap => {
@@ -85,7 +81,7 @@ impl Leaf {
                 self.set.push(setting);
             }
         }
-        self.check_limits().map(drop)
+        Ok(())
     }
 
     /// Reads every limit that was set, and returns them as "file value" pairs.
@@ -96,10 +92,10 @@ impl Leaf {
         self.set
             .iter()
             .map(|setting| {
-                let path = self.path.join(setting.file);
+                let path = self.path.join(&*setting.file);
                 let found =
                     fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
-                match found.trim_end() == setting.value {
+                match found.lines().any(|line| line.trim_end() == setting.shown) {
                     true => Ok(format!("{} {}", setting.file, setting.value)),
                     false => Err(CgroupError::NotAsSet {
                         path,
@@ -132,19 +128,27 @@ impl Leaf {
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
-    /// Moves the calling thread, the only one of its process, into it.
-    ///
-    /// On v1, "0" is written to `tasks`: for the caller alone the kernel skips the lock that
-    /// every fork and exec on the host takes, which moving a whole process waits for.
+    /// The file by which a thread joins it.
     ///
     /// # Errors
     /// The call's own.
-    pub fn join(&self) -> Result<(), CgroupError> {
+    pub fn join_file(&self) -> Result<File, CgroupError> {
         let path = self.path.join(match self.version {
             Version::V1 => "tasks",
             Version::V2 => "cgroup.procs",
         });
-        write(&path, "0").map_err(|e| CgroupError::file("write", &path, e))
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(|e| CgroupError::file("open", &path, e))
+    }
+
+    /// Its directory, open.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub fn open(&self) -> Result<File, CgroupError> {
+        File::open(&self.path).map_err(|e| CgroupError::file("open", &self.path, e))
     }
 
     /// Its directory.
@@ -174,11 +178,18 @@ impl Leaf {
         let text = fs::read_to_string(self.path.join(file)).ok()?;
         text.trim_end().parse().ok()
     }
-}
 
-impl AsFd for Leaf {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// How often the kernel killed for want of memory (v1: from Linux 4.13 on).
+    pub fn oom_kills(&self) -> Option<u32> {
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))?
+            .parse()
+            .ok()
     }
 }
 
@@ -219,7 +230,7 @@ fn delegate(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
     let missing: Vec<String> = hierarchy
         .controllers
         .iter()
-        .filter(|c| !there.split_ascii_whitespace().any(|name| name == c.name()))
+        .filter(|c| !there.split_ascii_whitespace().any(|name| name == c.name(Version::V2)))
         .map(|c| format!("+{c}"))
         .collect();
     if missing.is_empty() {

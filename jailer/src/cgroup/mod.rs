@@ -9,17 +9,18 @@ mod leaf;
 mod settings;
 mod stale;
 
-pub use hierarchy::{Controller, Hierarchy, Version, detect, detect_in};
+pub(crate) use hierarchy::unescape;
+pub use hierarchy::{Controller, Hierarchy, Version, detect, detect_for, detect_in};
 pub use leaf::Leaf;
 pub use settings::{Setting, settings};
 pub use stale::clear;
 
 use crate::state::CgroupRecord;
-use casemate_proto::cell::Limits;
+use casemate_policy::CgroupLimits;
 use casemate_proto::id::{CellId, TenantId};
-use std::fs::OpenOptions;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -120,7 +121,7 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
 }
 
 /// The cell's cgroups, one in each hierarchy that is used.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellCgroup {
     leaves: Vec<Leaf>,
 }
@@ -145,7 +146,7 @@ impl CellCgroup {
         hierarchies: &[Hierarchy],
         tenant: &TenantId,
         id: &CellId,
-        limits: &Limits,
+        limits: &CgroupLimits,
     ) -> Result<Self, CgroupError> {
         let mut made = Self { leaves: Vec::new() };
         for hierarchy in hierarchies {
@@ -178,11 +179,32 @@ impl CellCgroup {
     }
 
     /// The v2 cgroup to clone the child into, if there is one.
-    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+    ///
+    /// # Errors
+    /// The call's own.
+    pub fn clone_into(&self) -> Result<Option<File>, CgroupError> {
+        let leaf = self
+            .leaves
+            .iter()
+            .find(|leaf| leaf.version() == Version::V2);
+        leaf.map(Leaf::open).transpose()
+    }
+
+    /// The files by which a process joins the v1 cgroups.
+    ///
+    /// # Errors
+    /// The calls' own.
+    pub fn join_files(&self) -> Result<Vec<File>, CgroupError> {
         self.leaves
             .iter()
-            .find(|leaf| leaf.version() == Version::V2)
-            .map(AsFd::as_fd)
+            .filter(|leaf| leaf.version() == Version::V1)
+            .map(Leaf::join_file)
+            .collect()
+    }
+
+    /// How often the kernel killed for want of memory; `None` where it does not tell.
+    pub fn oom_kills(&self) -> Option<u32> {
+        self.leaves.iter().find_map(Leaf::oom_kills)
     }
 
     /// Most memory the cell held, in bytes; `None` where the kernel does not tell.

@@ -1,21 +1,25 @@
-//! Capabilities: all five sets empty, and no way back (capabilities(7)).
+//! Capabilities: all five sets are the policy's, empty in every shipped one, and no way back
+//! (capabilities(7)).
 //!
 //! Two steps around the change of user: the bounding set and the securebits ask for
 //! CAP_SETPCAP, which must still be there; the rest goes after the change, which asks for
 //! CAP_SETUID.
 
-use super::{Observation, Step, StepError, libc_result};
+use super::{FIRST, Observation, Step, StepError, libc_result};
 use crate::child::Jail;
+use crate::plan::Plan;
 use crate::readback::{CAPABILITY_SETS, Seen};
 use casemate_proto::cell::Layer;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    configure_capability_in_ambient_set,
     set_capabilities, set_capabilities_secure_bits,
 };
 
 /// Bounding set, ambient set and securebits.
 pub const BOUNDING: Step = Step {
     name: "bounding-set",
+    who: FIRST,
     layer: Some(Layer::Capabilities),
     apply: bound,
 };
@@ -23,6 +27,7 @@ pub const BOUNDING: Step = Step {
 /// Effective, permitted and inheritable sets.
 pub const STEP: Step = Step {
     name: "capabilities",
+    who: FIRST,
     layer: Some(Layer::Capabilities),
     apply,
 };
@@ -34,15 +39,32 @@ const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
     .union(CapabilitiesSecureBits::NO_SETUID_FIXUP)
     .union(CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED)
-    .union(CapabilitiesSecureBits::KEEP_CAPS_LOCKED)
-    .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
+    .union(CapabilitiesSecureBits::KEEP_CAPS_LOCKED);
+/// Nor can an ambient capability be had, where none is to be kept over the exec.
+const NO_AMBIENT: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED);
 
-fn bound(_: &mut Jail<'_>) -> Result<(), StepError> {
-    keep_in_bounding_set(CapabilitySet::empty())?;
+fn kept(plan: &Plan) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(plan.policy.capabilities.0)
+}
+
+fn bound(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let keep = kept(jail.plan);
+    if !keep.is_empty() && jail.missing.contains(&Layer::UserNs) {
+        return Err(StepError::new(
+            "keeping capabilities",
+            "without a user namespace they would be the host's",
+            "take them out of the policy",
+        ));
+    }
+    keep_in_bounding_set(keep)?;
     clear_ambient_capability_set()
         .map_err(|e| StepError::new("clearing the ambient set", e, REMEDY))?;
-    set_capabilities_secure_bits(SECURE)
+    let secure = match keep.is_empty() {
+        true => SECURE | NO_AMBIENT,
+        false => SECURE,
+    };
+    set_capabilities_secure_bits(secure)
         .map_err(|e| StepError::new("locking the securebits", e, REMEDY))
 }
 
@@ -71,27 +93,35 @@ pub fn keep_in_bounding_set(keep: CapabilitySet) -> Result<(), StepError> {
     Ok(())
 }
 
-fn apply(_: &mut Jail<'_>) -> Result<(), StepError> {
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
+fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let keep = kept(jail.plan);
+    let sets = CapabilitySets {
+        effective: keep,
+        permitted: keep,
+        inheritable: keep,
     };
-    set_capabilities(None, none).map_err(|e| StepError::new("dropping capabilities", e, REMEDY))
+    set_capabilities(None, sets)
+        .map_err(|e| StepError::new("dropping capabilities", e, REMEDY))?;
+    for one in keep {
+        configure_capability_in_ambient_set(one, true)
+            .map_err(|e| StepError::new("keeping a capability over the exec", e, REMEDY))?;
+    }
+    Ok(())
 }
 
 /// The five sets of every thread.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
-    let declared = "all five sets 0";
+    let kept = kept(seen.plan).bits();
+    let declared = format!("all five sets {kept:x}");
     let observed = seen.of_threads(|thread| {
         let full = CAPABILITY_SETS
             .iter()
             .zip(thread.capabilities)
-            .find(|(_, set)| *set != 0);
+            .find(|(_, set)| *set != kept);
         match full {
             None => Ok(()),
             Some((name, set)) => Err(format!("{name} {set:016x}")),
         }
     });
-    Observation::of(declared, observed.map(|()| declared.to_owned()))
+    Observation::of(&declared, observed.map(|()| declared.clone()))
 }

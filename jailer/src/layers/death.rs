@@ -1,18 +1,18 @@
-//! The VMM dies with its supervisor (PR_SET_PDEATHSIG): nothing that nobody watches lives on.
+//! The first process dies with its supervisor (PR_SET_PDEATHSIG): nothing that nobody watches lives on.
 //!
 //! The kernel forgets the setting when the user changes, so it is made twice: first of all,
 //! and again after that change. Each time the supervisor may have died just before; its end
 //! of the control socket tells.
 
-use super::{Step, StepError, libc_result};
+use super::{FIRST, Step, StepError, libc_result};
 use crate::child::Jail;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::os::fd::BorrowedFd;
 
 /// Before anything else.
 pub const EARLY: Step = Step {
     name: "parent-death",
+    who: FIRST,
     layer: None,
     apply: early,
 };
@@ -20,6 +20,7 @@ pub const EARLY: Step = Step {
 /// After the change of user.
 pub const STEP: Step = Step {
     name: "parent-death-again",
+    who: FIRST,
     layer: None,
     apply,
 };
@@ -36,9 +37,7 @@ fn early(jail: &mut Jail<'_>) -> Result<(), StepError> {
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| StepError::new("prctl(PR_SET_PDEATHSIG)", e, "report this"))?;
-    // SAFETY: the control socket is open in the child throughout.
-    let control = unsafe { BorrowedFd::borrow_raw(jail.control) };
-    let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
+    let mut fds = [PollFd::from_borrowed_fd(jail.control(), PollFlags::empty())];
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,

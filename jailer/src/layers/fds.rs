@@ -1,25 +1,19 @@
-//! The VMM's fds: each at its number, all others closed.
+//! Fds: each at its number, all others closed.
 
-use super::{Observation, Step, StepError, libc_result};
+use super::{FIRST, Observation, Step, StepError, libc_result};
 use crate::child::Jail;
-use crate::readback::Seen;
+use crate::plan::Subject;
+use crate::readback::{Moment, Seen};
+use crate::vm::table;
 use casemate_proto::cell::Layer;
-use casemate_proto::fds::{CONTROL, EVENT_BASE, FdKind, INITRD, expected};
-use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, RawFd};
-
-/// Where the child keeps the status pipe and the VMM's binary until the exec, both
-/// close-on-exec: free numbers below the disks'.
-const STATUS: RawFd = 8;
-const VMM: RawFd = 9;
-const _: () = assert!(STATUS > INITRD && VMM < casemate_proto::fds::DISK_BASE);
-
-/// Above every number that the VMM uses.
-const STAGE: RawFd = 2 * EVENT_BASE;
+use casemate_proto::fds::CONTROL;
+use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 
 /// Puts the fds at their numbers.
 pub const PLACE: Step = Step {
     name: "fd-numbers",
+    who: FIRST,
     layer: None,
     apply: place,
 };
@@ -27,22 +21,34 @@ pub const PLACE: Step = Step {
 /// Closes all others.
 pub const CLOSE: Step = Step {
     name: "fds",
+    who: FIRST,
     layer: Some(Layer::Fds),
     apply: close,
 };
 
 const REMEDY: &str = "raise the limit of open files (ulimit -n) to 1024 or more";
 
-/// Goes through copies above all targets, because a source may stand at another's target.
 fn place(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    let own = [(STATUS, jail.status), (VMM, jail.vmm)];
+    match jail.plan.subject {
+        Subject::Vm(_) => move_to_table(jail),
+        // They stay where the launcher has them.
+        Subject::Program(_) => Ok(()),
+    }
+}
+
+/// Goes through copies above all targets, because a source may stand at another's target.
+fn move_to_table(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let own = [
+        Some((table::STATUS, jail.status)),
+        jail.binary.map(|binary| (table::BINARY, binary)),
+    ];
     let mut staged = Vec::with_capacity(jail.placement.len() + own.len());
-    for (number, fd) in &jail.placement {
+    for &(number, fd) in &jail.placement {
         // These copies are not close-on-exec: that the next step closes them, and not
         // something behind it, is what lets a test see it fail.
-        staged.push((copy(fd.as_raw_fd(), libc::F_DUPFD)?, *number, 0));
+        staged.push((copy(fd, libc::F_DUPFD)?, number, 0));
     }
-    for (number, fd) in own {
+    for (number, fd) in own.into_iter().flatten() {
         let copy = copy(fd, libc::F_DUPFD_CLOEXEC)?;
         staged.push((copy, number, libc::O_CLOEXEC));
     }
@@ -52,23 +58,24 @@ fn place(jail: &mut Jail<'_>) -> Result<(), StepError> {
         libc_result(unsafe { libc::dup3(copy, number, flags) }.into())
             .map_err(|e| StepError::new(format!("placing fd {number}"), e, REMEDY))?;
     }
-    jail.status = STATUS;
-    jail.vmm = VMM;
+    jail.status = table::STATUS;
+    jail.binary = jail.binary.map(|_| table::BINARY);
     jail.control = CONTROL;
     Ok(())
 }
 
 fn copy(fd: RawFd, how: libc::c_int) -> Result<RawFd, StepError> {
     // SAFETY: makes a new fd number, which only the caller knows.
-    libc_result(unsafe { libc::fcntl(fd, how, STAGE) }.into())
+    libc_result(unsafe { libc::fcntl(fd, how, table::STAGE) }.into())
         .map(|copy| copy as RawFd)
         .map_err(|e| StepError::new(format!("copying fd {fd}"), e, REMEDY))
 }
 
 fn close(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    let mut keep: Vec<RawFd> = jail.placement.iter().map(|&(number, _)| number).collect();
-    keep.extend([STATUS, VMM]);
-    keep.sort_unstable();
+    let mut keep: BTreeSet<RawFd> = jail.placement.iter().map(|&(number, _)| number).collect();
+    keep.extend([jail.status, jail.control]);
+    keep.extend(jail.binary);
+    keep.extend(jail.idmaps.iter().flatten());
     let mut from = 0;
     for number in keep {
         close_range(from, number as u32)?;
@@ -96,37 +103,58 @@ fn close_range(from: u32, end: u32) -> Result<(), StepError> {
         })
 }
 
-/// The whole list against `proto::fds`.
+/// The whole list against what is declared.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
-    let expected = expected(&seen.plan.launch.vm);
-    let declared = list(expected.keys().copied());
-    let observed = (|| {
-        let mut found = BTreeMap::new();
-        for name in seen.list("fd").map_err(|e| format!("fd: {e}"))? {
-            let link = seen
-                .read_link(&format!("fd/{name}"))
-                .map_err(|e| format!("fd/{name}: {e}"))?;
-            let fd: i32 = name
-                .parse()
-                .map_err(|_| format!("fd/{name} is no number"))?;
-            let kind = FdKind::of_link(fd, &link);
-            match (fd >= EVENT_BASE, kind, expected.get(&fd)) {
-                (true, Some(FdKind::Event), _) => {}
-                (false, Some(kind), Some(&wanted)) if kind == wanted => {
-                    found.insert(fd, kind);
-                }
-                _ => return Err(format!("fd {fd} is {link}")),
-            }
-        }
-        match expected.keys().find(|fd| !found.contains_key(fd)) {
-            Some(fd) => Err(format!("fd {fd} is not open")),
-            None => Ok(list(found.into_keys())),
-        }
-    })();
-    Observation::of(declared, observed)
+    match &seen.plan.subject {
+        Subject::Vm(config) => table::read_back(config, seen),
+        Subject::Program(_) => of_program(seen),
+    }
 }
 
-fn list(fds: impl Iterator<Item = i32>) -> String {
-    let fds: Vec<String> = fds.map(|fd| fd.to_string()).collect();
-    format!("{}, and event fds from {EVENT_BASE} on", fds.join(" "))
+/// 0, 1, 2 and the policy's; before the exec also ours, if they close by themselves then.
+fn of_program(seen: &Seen<'_>) -> Observation {
+    let mut declared: BTreeSet<RawFd> = (0..3).collect();
+    declared.extend(seen.plan.policy.keep_fds.iter());
+    let text = |fds: &BTreeSet<RawFd>| {
+        let fds: Vec<String> = fds.iter().map(RawFd::to_string).collect();
+        fds.join(" ")
+    };
+    if seen.moment == Moment::Running {
+        // What the program opened since is its own.
+        return Observation::of(text(&declared), Ok("as declared at the start".to_owned()));
+    }
+    let observed = (|| {
+        let mut found = BTreeSet::new();
+        for name in seen.list("fd").map_err(|e| format!("fd: {e}"))? {
+            let fd: RawFd = name
+                .parse()
+                .map_err(|_| format!("fd/{name} is no number"))?;
+            if declared.contains(&fd) {
+                found.insert(fd);
+            } else if !closes_on_exec(seen, fd)? {
+                let link = seen.read_link(&format!("fd/{name}")).unwrap_or_default();
+                return Err(format!("fd {fd} is {link}"));
+            }
+        }
+        Ok(text(&found))
+    })();
+    match observed {
+        Ok(found) => Observation::compare(text(&declared), found),
+        Err(e) => Observation::of(text(&declared), Err(e)),
+    }
+}
+
+/// `flags` of `/proc/PID/fdinfo/FD`, in octal (proc_pid_fdinfo(5)).
+fn closes_on_exec(seen: &Seen<'_>, fd: RawFd) -> Result<bool, String> {
+    let info = seen
+        .read(&format!("fdinfo/{fd}"))
+        .map_err(|e| format!("fdinfo/{fd}: {e}"))?;
+    let flags = info
+        .lines()
+        .find_map(|line| line.strip_prefix("flags:"))
+        .and_then(|flags| i64::from_str_radix(flags.trim(), 8).ok());
+    match flags {
+        Some(flags) => Ok(flags & i64::from(libc::O_CLOEXEC) != 0),
+        None => Err(format!("fdinfo/{fd} is malformed")),
+    }
 }

@@ -6,22 +6,31 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod core_scheduling;
+pub mod cpus;
 pub mod death;
+pub mod dev;
 pub mod dumpable;
 pub mod environment;
 pub mod exec;
 pub mod fds;
+pub mod init;
+pub mod keyring;
 pub mod landlock;
+pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
+pub mod ready;
 pub mod rlimits;
 pub mod root;
 pub mod scheduling;
 pub mod seccomp;
 pub mod session;
 pub mod signals;
+pub mod time;
 pub mod umask;
 pub mod user;
+pub mod user_namespace;
 pub mod uts;
 
 use crate::child::Jail;
@@ -49,10 +58,28 @@ impl StepError {
     }
 }
 
+/// One of the processes that take steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The child that becomes the VMM.
+    Vm,
+    /// The first process of a plain program's pid namespace, which stays.
+    Init,
+    /// Its child, which becomes the program.
+    Program,
+}
+
+/// The first processes of their pid namespaces.
+pub const FIRST: &[Who] = &[Who::Vm, Who::Init];
+/// Those that execute something.
+pub const LAST: &[Who] = &[Who::Vm, Who::Program];
+
 /// One step of the child.
 pub struct Step {
     /// Its name, as in `docs/jailer.md`.
     pub name: &'static str,
+    /// Whose step it is.
+    pub who: &'static [Who],
     /// The layer it belongs to. A step without one can be neither missing nor left out.
     pub layer: Option<Layer>,
     /// Does it.
@@ -62,26 +89,41 @@ pub struct Step {
 /// Every step, in order. The last does not return.
 pub const STEPS: &[Step] = &[
     death::EARLY,
-    scheduling::STEP,
-    cgroup::JOIN,
-    namespaces::CGROUP,
     fds::PLACE,
     fds::CLOSE,
     environment::STEP,
+    keyring::STEP,
     session::STEP,
     umask::STEP,
     signals::STEP,
+    scheduling::STEP,
+    core_scheduling::STEP,
+    cpus::STEP,
+    namespaces::MOUNT,
+    namespaces::NET,
+    namespaces::IPC,
+    namespaces::UTS,
     uts::STEP,
+    time::STEP,
     root::PROPAGATION,
     root::STEP,
+    cgroup::JOIN,
+    namespaces::CGROUP,
     rlimits::STEP,
+    user::GROUPS,
+    user_namespace::STEP,
     capabilities::BOUNDING,
     user::STEP,
     capabilities::STEP,
     death::STEP,
     dumpable::STEP,
     no_new_privs::STEP,
+    init::STEP,
+    session::PROGRAM,
+    exec::FIND,
     landlock::STEP,
+    seccomp::STEP,
+    ready::STEP,
     exec::STEP,
 ];
 
@@ -131,8 +173,8 @@ pub(crate) fn libc_result(result: libc::c_long) -> std::io::Result<libc::c_long>
 mod tests {
     use super::*;
 
-    /// The names in the first column of the table under "The child's steps".
-    fn documented() -> Vec<(String, String)> {
+    /// Name, layer and processes of each row of the table under "The child's steps".
+    fn documented() -> Vec<[String; 3]> {
         let text = include_str!("../../../docs/jailer.md");
         text.split_once("## The child's steps")
             .expect("the heading")
@@ -143,21 +185,25 @@ mod tests {
             .take_while(|line| line.starts_with('|'))
             .map(|line| {
                 let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-                (
-                    cells[2].trim_matches('`').to_owned(),
-                    cells[3].trim_matches('`').to_owned(),
-                )
+                [2, 3, 4].map(|at| cells[at].trim_matches('`').to_owned())
             })
             .collect()
     }
 
     #[test]
     fn the_document_lists_the_steps_in_their_order() {
-        let code: Vec<(String, String)> = STEPS
+        let code: Vec<[String; 3]> = STEPS
             .iter()
             .map(|step| {
                 let layer = step.layer.map_or("–", Layer::name);
-                (step.name.to_owned(), layer.to_owned())
+                let who = match step.who {
+                    FIRST => "VMM, init",
+                    LAST => "VMM, program",
+                    [Who::Vm] => "VMM",
+                    [Who::Init] => "init",
+                    _ => "program",
+                };
+                [step.name, layer, who].map(str::to_owned)
             })
             .collect();
         assert_eq!(documented(), code);
@@ -168,8 +214,7 @@ mod tests {
         for layer in Layer::ALL {
             let applied = STEPS.iter().any(|step| step.layer == Some(layer))
                 || namespaces::flag(layer).is_some();
-            let of_others = matches!(layer, Layer::Seccomp | Layer::FullKvm);
-            assert!(applied != of_others, "{layer}");
+            assert!(applied != (layer == Layer::FullKvm), "{layer}");
         }
     }
 }

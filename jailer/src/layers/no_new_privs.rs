@@ -1,6 +1,6 @@
 //! no_new_privs: no exec gives more rights (PR_SET_NO_NEW_PRIVS(2const)).
 
-use super::{Observation, Step, StepError};
+use super::{FIRST, Observation, Step, StepError};
 use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_proto::cell::Layer;
@@ -9,6 +9,7 @@ use rustix::thread::set_no_new_privs;
 /// The step.
 pub const STEP: Step = Step {
     name: "no-new-privs",
+    who: FIRST,
     layer: Some(Layer::NoNewPrivs),
     apply,
 };
@@ -21,7 +22,12 @@ fn apply(_: &mut Jail<'_>) -> Result<(), StepError> {
 /// Set on every thread, and set already before the exec: a VMM that sets it itself, as
 /// installing a filter makes it do, cannot stand in for the jailer.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
-    let observed = match seen.notes.no_new_privs {
+    let before = match seen.plan.program() {
+        // Looked at before its exec as it is.
+        Some(_) => Some(true),
+        None => seen.notes.no_new_privs,
+    };
+    let observed = match before {
         Some(true) => seen
             .of_threads(|thread| match thread.no_new_privs {
                 true => Ok(()),

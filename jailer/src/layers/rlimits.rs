@@ -1,109 +1,92 @@
 //! Resource limits (getrlimit(2)), soft and hard alike.
 
-use super::{Observation, Step, StepError};
+use super::{FIRST, Observation, Step, StepError, libc_result};
 use crate::child::Jail;
-use crate::passed::Passed;
 use crate::readback::Seen;
-use casemate_proto::cell::{Launch, Layer};
-use rustix::process::{Resource, setrlimit};
+use casemate_policy::{Resource, RlimitValue};
+use casemate_proto::cell::Layer;
 
 /// The step.
 pub const STEP: Step = Step {
     name: "rlimits",
+    who: FIRST,
     layer: Some(Layer::Rlimits),
     apply,
 };
 
-/// One limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rlimit {
-    resource: Resource,
-    /// Its line's name in `/proc/PID/limits`.
-    name: &'static str,
-    value: u64,
-}
-
-/// A cell's limits.
-///
-/// Core is 1 and not 0: with 0, a dump still goes to a `core_pattern` that is a pipe, guest
-/// memory and all; 1 is the value for which the kernel dumps to neither (core(5)).
-/// File size is that of the largest writable disk image, so that none can be made to grow.
-pub fn table(launch: &Launch, passed: &Passed) -> Vec<Rlimit> {
-    let writable = launch
-        .vm
-        .disks
-        .iter()
-        .zip(&passed.disks)
-        .filter(|(config, _)| !config.read_only)
-        .filter_map(|(_, disk)| disk.file_size)
-        .max()
-        .unwrap_or(0);
-    [
-        (Resource::Core, "Max core file size", 1),
-        (Resource::Fsize, "Max file size", writable),
-        (
-            Resource::Nofile,
-            "Max open files",
-            launch.limits.nofile.into(),
-        ),
-        (Resource::Nproc, "Max processes", launch.limits.pids.into()),
-        (Resource::Memlock, "Max locked memory", 0),
-        (Resource::Msgqueue, "Max msgqueue size", 0),
-        (Resource::Sigpending, "Max pending signals", 64),
-        (Resource::Nice, "Max nice priority", 0),
-        (Resource::Rtprio, "Max realtime priority", 0),
-    ]
-    .map(|(resource, name, value)| Rlimit {
-        resource,
-        name,
-        value,
-    })
-    .to_vec()
-}
-
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    for limit in &jail.plan.rlimits {
-        let both = rustix::process::Rlimit {
-            current: Some(limit.value),
-            maximum: Some(limit.value),
+    for limit in jail.plan.policy.rlimits.iter() {
+        let both = libc::rlimit {
+            rlim_cur: limit.value,
+            rlim_max: limit.value,
         };
-        setrlimit(limit.resource, both).map_err(|e| {
-            StepError::new(
-                format!("setting \"{}\" to {}", limit.name, limit.value),
-                e,
-                "raise the hard limit under which the jailer is started (ulimit -H)",
-            )
-        })?;
+        // SAFETY: `both` outlives the call, which reads it.
+        libc_result(unsafe { libc::setrlimit(number(limit.resource), &raw const both) }.into())
+            .map_err(|e| {
+                StepError::new(
+                    format!("setting {} to {}", limit.resource.name(), limit.value),
+                    e,
+                    "raise the hard limit under which the jailer is started (ulimit -H)",
+                )
+            })?;
     }
     Ok(())
 }
 
+/// The kernel's number of a resource.
+fn number(resource: Resource) -> libc::__rlimit_resource_t {
+    match resource {
+        Resource::As => libc::RLIMIT_AS,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Data => libc::RLIMIT_DATA,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+        Resource::Locks => libc::RLIMIT_LOCKS,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        Resource::Nice => libc::RLIMIT_NICE,
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Rss => libc::RLIMIT_RSS,
+        Resource::Rtprio => libc::RLIMIT_RTPRIO,
+        Resource::Rttime => libc::RLIMIT_RTTIME,
+        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
+        Resource::Stack => libc::RLIMIT_STACK,
+    }
+}
+
 /// `/proc/PID/limits`; limits are the process', not a thread's.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
-    let line = |limit: &Rlimit, value: &str| format!("{} {value}", &limit.name["Max ".len()..]);
-    let declared: Vec<String> = seen
-        .plan
-        .rlimits
+    let rlimits = &seen.plan.policy.rlimits;
+    let line = |limit: &RlimitValue, value: &str| format!("{} {value}", limit.resource.name());
+    let declared: Vec<String> = rlimits
         .iter()
-        .map(|limit| line(limit, &limit.value.to_string()))
+        .map(|limit| line(limit, &shown(limit.value)))
         .collect();
     let observed = seen
         .read("limits")
         .map_err(|e| format!("limits: {e}"))
         .and_then(|text| {
-            seen.plan
-                .rlimits
+            rlimits
                 .iter()
-                .map(|limit| match find(&text, limit.name) {
+                .map(|limit| match find(&text, limit.resource.line()) {
                     Some((soft, hard)) if soft == hard => Ok(line(limit, soft)),
-                    Some((soft, hard)) => Err(format!("{} {soft}, hard {hard}", limit.name)),
-                    None => Err(format!("{}: no such line", limit.name)),
+                    Some((soft, hard)) => Err(line(limit, &format!("{soft}, hard {hard}"))),
+                    None => Err(format!("{}: no such line", limit.resource.line())),
                 })
                 .collect::<Result<Vec<_>, _>>()
         });
     match observed {
         Ok(lines) => Observation::compare(declared.join(", "), lines.join(", ")),
         Err(e) => Observation::of(declared.join(", "), Err(e)),
+    }
+}
+
+/// As the kernel prints a value.
+fn shown(value: u64) -> String {
+    match value {
+        libc::RLIM_INFINITY => "unlimited".to_owned(),
+        value => value.to_string(),
     }
 }
 

@@ -1,22 +1,28 @@
-//! Root: an empty tmpfs that nothing can be written to, and nothing else mounted.
+//! Root: a fresh tmpfs that holds what the policy mounts and nothing else, read-only once it
+//! is furnished.
+//!
+//! All of it is built under the host's root, by fds, and only then made the root: so the
+//! host's paths are there as long as they are needed, and not a moment longer.
 
-use super::{Observation, Step, StepError};
+use super::{FIRST, Observation, Step, StepError, dev, mounts};
 use crate::child::Jail;
 use crate::readback::Seen;
+use casemate_policy::Proc;
 use casemate_proto::cell::Layer;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount_change, move_mount, open_tree, unmount,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Cuts the mounts off from the host's: nothing mounted on either side reaches the other.
 pub const PROPAGATION: Step = Step {
     name: "mount-propagation",
+    who: FIRST,
     layer: Some(Layer::MountNs),
     apply: cut,
 };
@@ -24,11 +30,20 @@ pub const PROPAGATION: Step = Step {
 /// The new root.
 pub const STEP: Step = Step {
     name: "root",
+    who: FIRST,
     layer: Some(Layer::Root),
     apply,
 };
 
-const REMEDY: &str = "run the jailer with CAP_SYS_ADMIN on Linux 5.2 or later";
+/// Where `/proc` is.
+pub const PROC: &str = "/proc";
+
+/// What no mount of a jail is without.
+pub const CLOSED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+const REMEDY: &str = "run the jailer with CAP_SYS_ADMIN on Linux 5.12 or later";
 
 fn cut(jail: &mut Jail<'_>) -> Result<(), StepError> {
     if jail.missing.contains(&Layer::MountNs) {
@@ -51,59 +66,104 @@ fn cut(jail: &mut Jail<'_>) -> Result<(), StepError> {
     })
 }
 
-fn apply(_: &mut Jail<'_>) -> Result<(), StepError> {
-    let step = |what: &'static str| move |e: Errno| StepError::new(what, e, REMEDY);
-    let tmpfs = empty_tmpfs().map_err(step("making an empty tmpfs"))?;
-    move_mount(
-        &tmpfs,
-        "",
-        CWD,
-        "/",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(step("mounting the empty tmpfs"))?;
-    fchdir(&tmpfs).map_err(step("entering the empty tmpfs"))?;
+pub(super) fn failed(what: &'static str) -> impl Fn(Errno) -> StepError {
+    move |e| StepError::new(what, e, REMEDY)
+}
+
+fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    if jail.plan.program().is_some() {
+        let made = detached().map_err(failed("making a directory to try Landlock with"))?;
+        jail.forbidden = Some(made);
+    }
+    let root = build(jail)?;
+    fchdir(&root).map_err(failed("entering the new root"))?;
     match pivot_root(".", ".") {
         Ok(()) => {}
         // The host's root is its initramfs, which has no mount above it to be moved to.
         Err(Errno::INVAL) => {
-            unmount(".", UnmountFlags::DETACH).map_err(step("unmounting the empty tmpfs"))?;
-            onto_a_mount().map_err(step("putting a mount over the initramfs"))?;
-            let tmpfs = empty_tmpfs().map_err(step("making an empty tmpfs"))?;
-            move_mount(
-                &tmpfs,
-                "",
-                CWD,
-                "/",
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-            )
-            .map_err(step("mounting the empty tmpfs"))?;
-            fchdir(&tmpfs).map_err(step("entering the empty tmpfs"))?;
-            pivot_root(".", ".").map_err(step("pivot_root to the empty tmpfs"))?;
+            unmount(".", UnmountFlags::DETACH).map_err(failed("unmounting the new root"))?;
+            onto_a_mount().map_err(failed("putting a mount over the initramfs"))?;
+            let root = build(jail)?;
+            fchdir(&root).map_err(failed("entering the new root"))?;
+            pivot_root(".", ".").map_err(failed("pivot_root to the new root"))?;
         }
-        Err(e) => return Err(step("pivot_root to the empty tmpfs")(e)),
+        Err(e) => return Err(failed("pivot_root to the new root")(e)),
     }
     // The old root was stacked on the new one; "." is still below both.
-    unmount(".", UnmountFlags::DETACH).map_err(step("unmounting the old root"))?;
-    chdir("/").map_err(step("entering the new root"))
+    unmount(".", UnmountFlags::DETACH).map_err(failed("unmounting the old root"))?;
+    chdir("/").map_err(failed("entering the new root"))
 }
 
-/// A detached mount: 4 KiB at most, one inode, read-only in itself and as a mount.
-fn empty_tmpfs() -> Result<OwnedFd, Errno> {
+/// Makes the new root with all that is in it, over the old one.
+fn build(jail: &mut Jail<'_>) -> Result<OwnedFd, StepError> {
+    let filesystem = &jail.plan.policy.filesystem;
+    if let Some(whole) = mounts::whole_root(&filesystem.mounts) {
+        // A tree of the host's at "/": there is nothing of ours to furnish.
+        let root = mounts::open_host(jail, whole)?;
+        attach(root.as_fd(), CWD, "/").map_err(failed("mounting the root"))?;
+        mounts::furnish(jail, root.as_fd(), Some(whole))?;
+        return Ok(root);
+    }
+    let inodes = mounts::inodes(filesystem);
+    let fs = tmpfs(&[
+        ("size", "64k"),
+        ("nr_inodes", &inodes.to_string()),
+        ("mode", "0755"),
+    ])
+    .map_err(failed("making an empty tmpfs"))?;
+    let root = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, CLOSED)
+        .map_err(failed("mounting an empty tmpfs"))?;
+    attach(root.as_fd(), CWD, "/").map_err(failed("mounting the root"))?;
+    mounts::furnish(jail, root.as_fd(), None)?;
+    // Read-only as a file system and as a mount.
+    fsconfig_set_flag(&fs, "ro")
+        .and_then(|()| fsconfig_reconfigure(&fs))
+        .map_err(failed("making the root read-only"))?;
+    mounts::set_attributes(
+        root.as_fd(),
+        CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        None,
+    )
+    .map_err(failed("making the root's mount read-only"))?;
+    Ok(root)
+}
+
+/// A tmpfs' context with these options, created.
+pub fn tmpfs(options: &[(&str, &str)]) -> Result<OwnedFd, Errno> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "source", "casemate")?;
-    fsconfig_set_string(&fs, "size", "4096")?;
-    fsconfig_set_string(&fs, "nr_inodes", "1")?;
-    fsconfig_set_string(&fs, "mode", "0555")?;
-    fsconfig_set_flag(&fs, "ro")?;
+    for &(name, value) in options {
+        fsconfig_set_string(&fs, name, value)?;
+    }
+    fsconfig_create(&fs)?;
+    Ok(fs)
+}
+
+/// An empty directory that is mounted nowhere and that everybody may read.
+fn detached() -> Result<OwnedFd, Errno> {
+    let fs = tmpfs(&[("size", "4096"), ("nr_inodes", "1"), ("mode", "0755")])?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, CLOSED)
+}
+
+/// Mounts a detached tree at `path` below `dir`; an empty path is `dir` itself.
+pub fn attach(tree: BorrowedFd<'_>, dir: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+    let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    if path.is_empty() {
+        flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    }
+    move_mount(tree, "", dir, path, flags)
+}
+
+/// `/proc` of this pid namespace: its processes and nothing else (proc(5)).
+pub(super) fn proc() -> Result<OwnedFd, Errno> {
+    let fs = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "hidepid", "invisible")?;
+    fsconfig_set_string(&fs, "subset", "pid")?;
     fsconfig_create(&fs)?;
     fsmount(
         &fs,
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        CLOSED | MountAttrFlags::MOUNT_ATTR_RDONLY,
     )
 }
 
@@ -115,52 +175,126 @@ fn onto_a_mount() -> Result<(), Errno> {
         "/",
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
     )?;
-    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    attach(tree.as_fd(), CWD, "/")?;
     fchdir(&tree)?;
     chroot(".")
 }
 
-/// What `/proc/PID/root` holds and which mounts the VMM sees.
-pub fn read_back(seen: &Seen<'_>) -> Observation {
-    let declared = "empty; one mount: tmpfs at / (ro,nosuid,nodev,noexec)";
-    let observed = (|| {
-        if let Some(name) = seen.list("root").map_err(|e| format!("root: {e}"))?.first() {
-            return Err(format!("the root holds {name}"));
-        }
-        let cwd = seen.read_link("cwd").map_err(|e| format!("cwd: {e}"))?;
-        if cwd != "/" {
-            return Err(format!("the working directory is {cwd}"));
-        }
-        let mounts = seen
-            .read("mountinfo")
-            .map_err(|e| format!("mountinfo: {e}"))?;
-        one_mount(&mounts)?;
-        Ok(declared.to_owned())
-    })();
-    Observation::of(declared, observed)
+/// One mount, as far as a jail declares it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    /// Where.
+    pub point: String,
+    /// Of `ro`, `nosuid`, `nodev` and `noexec`, those that it has.
+    pub options: Vec<&'static str>,
+    /// `tmpfs` or `proc`, where it is neither the host's.
+    pub kind: Option<&'static str>,
 }
 
-/// Whether a mountinfo has exactly the one mount that is wanted.
-fn one_mount(mountinfo: &str) -> Result<(), String> {
-    let lines: Vec<&str> = mountinfo.lines().collect();
-    let [line] = lines[..] else {
-        return Err(format!("{} mounts", lines.len()));
-    };
-    let (left, right) = line.split_once(" - ").ok_or("mountinfo is malformed")?;
-    let left: Vec<&str> = left.split(' ').collect();
-    let kind = right.split(' ').next().unwrap_or_default();
-    let (point, options) = (
-        left.get(4).copied().unwrap_or_default(),
-        left.get(5).copied().unwrap_or_default(),
-    );
-    let has = |wanted: &str| options.split(',').any(|option| option == wanted);
-    let closed = ["ro", "nosuid", "nodev", "noexec"].into_iter().all(has);
-    // Optional fields stand from the seventh on: `shared:N`, `master:N`.
-    let propagates = left.len() > 6;
-    match kind == "tmpfs" && point == "/" && closed && !propagates {
-        true => Ok(()),
-        false => Err(format!("{kind} at {point} ({options})")),
+impl Shown {
+    fn words(&self) -> String {
+        let kind = self.kind.map(|kind| format!("{kind},")).unwrap_or_default();
+        format!("{} ({kind}{})", self.point, self.options.join(","))
     }
+}
+
+/// All mounts that the jail is to have, sorted.
+fn declared(seen: &Seen<'_>) -> Vec<Shown> {
+    let filesystem = &seen.plan.policy.filesystem;
+    let mut all = Vec::new();
+    let closed = |point: &str, kind| Shown {
+        point: point.to_owned(),
+        options: vec!["ro", "nosuid", "nodev", "noexec"],
+        kind,
+    };
+    if mounts::whole_root(&filesystem.mounts).is_none() {
+        all.push(closed("/", Some("tmpfs")));
+    }
+    all.extend(mounts::declared(filesystem, &seen.notes.absent));
+    all.extend(dev::declared(filesystem));
+    if filesystem.proc == Proc::Pids {
+        all.push(closed(PROC, Some("proc")));
+    }
+    all.sort();
+    all
+}
+
+/// What `/proc/PID/root` holds and which mounts are seen from it.
+pub fn read_back(seen: &Seen<'_>) -> Observation {
+    let declared = declared(seen);
+    let words = |mounts: &[Shown]| {
+        let words: Vec<String> = mounts.iter().map(Shown::words).collect();
+        words.join(", ")
+    };
+    let observed = (|| {
+        if seen.plan.vm().is_some() {
+            let names = seen.list("root").map_err(|e| format!("root: {e}"))?;
+            if let Some(name) = names.first() {
+                return Err(format!("the root holds {name}"));
+            }
+        }
+        let workdir = match seen.plan.program() {
+            Some(program) => String::from_utf8_lossy(&program.workdir).into_owned(),
+            None => "/".to_owned(),
+        };
+        let cwd = seen.read_link("cwd").map_err(|e| format!("cwd: {e}"))?;
+        // Where the program goes later, or by way of a link, is its own affair.
+        if cwd != workdir && (seen.plan.vm().is_some() || cwd.starts_with("(unreachable)")) {
+            return Err(format!("the working directory is {cwd}"));
+        }
+        let text = seen
+            .read("mountinfo")
+            .map_err(|e| format!("mountinfo: {e}"))?;
+        let mut found = text
+            .lines()
+            .map(|line| parse(line, &declared))
+            .collect::<Result<Vec<_>, _>>()?;
+        found.sort();
+        match found == declared {
+            true => Ok(words(&found)),
+            false => Err(difference(&declared, &found)),
+        }
+    })();
+    Observation::of(words(&declared), observed)
+}
+
+fn difference(declared: &[Shown], found: &[Shown]) -> String {
+    let lacks = declared.iter().find(|mount| !found.contains(mount));
+    let has = found.iter().find(|mount| !declared.contains(mount));
+    match (lacks, has) {
+        (_, Some(mount)) => format!("{} mounts, among them {}", found.len(), mount.words()),
+        (Some(mount), None) => format!("no {}", mount.words()),
+        (None, None) => format!("{} mounts", found.len()),
+    }
+}
+
+/// One line of mountinfo (proc_pid_mountinfo(5)).
+fn parse(line: &str, declared: &[Shown]) -> Result<Shown, String> {
+    let malformed = || "mountinfo is malformed".to_owned();
+    let (left, right) = line.split_once(" - ").ok_or_else(malformed)?;
+    let left: Vec<&str> = left.split(' ').collect();
+    let (Some(point), Some(options)) = (left.get(4), left.get(5)) else {
+        return Err(malformed());
+    };
+    let point = crate::cgroup::unescape(point).to_string_lossy().into_owned();
+    // Optional fields stand from the seventh on: `shared:N`, `master:N`.
+    if left.len() > 6 {
+        return Err(format!("{point} propagates: {}", left[6..].join(" ")));
+    }
+    let kind = right.split(' ').next().unwrap_or_default();
+    let kind = ["tmpfs", "proc"].into_iter().find(|&known| known == kind);
+    // The host's may be of any kind, a tmpfs too.
+    let of_host = declared
+        .iter()
+        .any(|mount| mount.point == point && mount.kind.is_none());
+    Ok(Shown {
+        point,
+        options: ["ro", "nosuid", "nodev", "noexec"]
+            .into_iter()
+            .filter(|&wanted| options.split(',').any(|option| option == wanted))
+            .collect(),
+        kind: kind.filter(|_| !of_host),
+    })
 }
 
 #[cfg(test)]
@@ -168,19 +302,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_one_closed_mount_will_do() {
+    fn a_mount_is_what_its_line_says() {
         let good = "9 1 0:5 / / ro,nosuid,nodev,noexec,relatime - tmpfs casemate ro,size=4k";
-        assert_eq!(one_mount(good), Ok(()));
-        for bad in [
-            "",
-            &format!("{good}\n{good}"),
+        let closed = Shown {
+            point: "/".to_owned(),
+            options: vec!["ro", "nosuid", "nodev", "noexec"],
+            kind: Some("tmpfs"),
+        };
+        assert_eq!(parse(good, &[]), Ok(closed.clone()));
+        for other in [
             &good.replace("noexec,", ""),
             &good.replace("ro,nosuid", "rw,nosuid"),
-            &good.replace(" - tmpfs", " shared:4 - tmpfs"),
             &good.replace("tmpfs", "ext4"),
             &good.replace("/ / ", "/ /x "),
         ] {
-            assert!(one_mount(bad).is_err(), "{bad}");
+            assert_ne!(parse(other, &[]).unwrap(), closed, "{other}");
+        }
+        for bad in ["", "9 1 - tmpfs", &good.replace(" - tmpfs", " shared:4 - tmpfs")] {
+            assert!(parse(bad, &[]).is_err(), "{bad}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Scheduling: ordinary, whatever the launcher has. A guest that runs under a real-time
 //! policy takes the host's CPUs for good, and a v1 cpu cgroup does not take such a process.
 
-use super::{Step, StepError, libc_result};
+use super::{FIRST, Step, StepError, libc_result};
 use crate::child::Jail;
 
 /// The step.
 pub const STEP: Step = Step {
     name: "scheduling",
+    who: FIRST,
     layer: None,
     apply,
 };

@@ -1,34 +1,44 @@
 //! User and group of the cell's own, no supplementary groups (credentials(7)).
 
-use super::{Observation, Step, StepError};
+use super::{FIRST, Observation, Step, StepError};
 use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_proto::cell::Layer;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-/// The step.
+/// Supplementary groups: dropped while that is still allowed; in the user namespace,
+/// setgroups(2) is not.
+pub const GROUPS: Step = Step {
+    name: "groups",
+    who: FIRST,
+    layer: Some(Layer::User),
+    apply: groups,
+};
+
+/// User and group.
 pub const STEP: Step = Step {
     name: "user",
+    who: FIRST,
     layer: Some(Layer::User),
     apply,
 };
 
+const REMEDY: &str = "run the jailer with CAP_SETUID and CAP_SETGID, in a user namespace that \
+                      maps this uid";
+
+fn groups(_: &mut Jail<'_>) -> Result<(), StepError> {
+    set_thread_groups(&[]).map_err(|e| StepError::new("dropping all groups", e, REMEDY))
+}
+
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    let identity = jail.plan.identity;
+    let mapped =
+        jail.plan.declares(Layer::UserNs) && !jail.missing.contains(&Layer::UserNs);
+    let identity = jail.plan.inside(mapped);
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    // Groups first: after the user is dropped, the right to is gone.
-    set_thread_groups(&[])
-        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+    set_thread_res_gid(gid, gid, gid)
         .and_then(|()| set_thread_res_uid(uid, uid, uid))
-        .map_err(|e| {
-            StepError::new(
-                format!("becoming uid {uid:?}"),
-                e,
-                "run the jailer with CAP_SETUID and CAP_SETGID, in a user namespace that \
-                 maps this uid",
-            )
-        })
+        .map_err(|e| StepError::new(format!("becoming uid {}", identity.uid), e, REMEDY))
 }
 
 /// All four uids and gids and the groups of every thread.

@@ -1,6 +1,6 @@
 //! Host name: one for all cells, so that it tells nothing of the host.
 
-use super::{Step, StepError};
+use super::{FIRST, Step, StepError};
 use crate::child::Jail;
 use crate::plan::HOSTNAME;
 use casemate_proto::cell::Layer;
@@ -9,6 +9,7 @@ use rustix::system::{setdomainname, sethostname};
 /// The step; runs only inside an own UTS namespace.
 pub const STEP: Step = Step {
     name: "hostname",
+    who: FIRST,
     layer: Some(Layer::UtsNs),
     apply,
 };

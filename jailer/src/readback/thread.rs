@@ -24,6 +24,18 @@ pub struct ThreadSeen {
     pub no_new_privs: bool,
     /// `Seccomp`: 0 off, 1 strict, 2 filter.
     pub seccomp: u32,
+    /// How many filters; 0 before Linux 5.9, which does not tell.
+    pub seccomp_filters: u32,
+    /// `Umask`.
+    pub umask: u32,
+    /// `SigBlk`.
+    pub signals_blocked: u64,
+    /// `SigIgn`.
+    pub signals_ignored: u64,
+    /// `Cpus_allowed_list`.
+    pub cpus: String,
+    /// Its place under `/proc/PID`; empty where it is the only one looked at.
+    pub(super) place: String,
 }
 
 impl ThreadSeen {
@@ -35,9 +47,10 @@ impl ThreadSeen {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
                 .map(str::trim)
         };
+        let hex = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
         let mut capabilities = [0; 5];
         for (set, name) in capabilities.iter_mut().zip(CAPABILITY_SETS) {
-            *set = u64::from_str_radix(field(name)?, 16).ok()?;
+            *set = hex(name)?;
         }
         Some(Self {
             tid: field("Pid")?.parse().ok()?,
@@ -51,7 +64,18 @@ impl ThreadSeen {
             capabilities,
             no_new_privs: field("NoNewPrivs")? != "0",
             seccomp: field("Seccomp")?.parse().ok()?,
+            seccomp_filters: field("Seccomp_filters").map_or(Some(0), |n| n.parse().ok())?,
+            umask: u32::from_str_radix(field("Umask")?, 8).ok()?,
+            signals_blocked: hex("SigBlk")?,
+            signals_ignored: hex("SigIgn")?,
+            cpus: field("Cpus_allowed_list")?.to_owned(),
+            place: String::new(),
         })
+    }
+
+    /// The path of one of its files, relative to `/proc/PID`.
+    pub fn file(&self, name: &str) -> String {
+        format!("{}{name}", self.place)
     }
 }
 
@@ -75,7 +99,8 @@ mod tests {
     const STATUS: &str = "Name:\tvcpu0\nPid:\t17\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\n\
         Groups:\t\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
         CapEff:\t0000000000000000\nCapBnd:\t00000000000000ff\nCapAmb:\t0000000000000000\n\
-        NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
+        NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\nUmask:\t0077\n\
+        SigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nCpus_allowed_list:\t0-1\n";
 
     #[test]
     fn a_status_is_read_whole() {
@@ -84,11 +109,13 @@ mod tests {
         assert_eq!(thread.uids, [1, 2, 3, 4]);
         assert_eq!(thread.capabilities, [0, 0, 0, 0xff, 0]);
         assert!(thread.no_new_privs && thread.seccomp == 2 && thread.groups.is_empty());
+        assert_eq!((thread.umask, thread.signals_ignored), (0o77, 0x1000));
+        assert_eq!(thread.cpus, "0-1");
     }
 
     #[test]
     fn a_status_without_a_line_is_none() {
-        for name in ["Uid", "Groups", "CapBnd", "NoNewPrivs", "Seccomp"] {
+        for name in ["Uid", "Groups", "CapBnd", "NoNewPrivs", "Seccomp", "Umask"] {
             let without: String = STATUS
                 .lines()
                 .filter(|line| !line.starts_with(&format!("{name}:")))

@@ -20,7 +20,7 @@ const JOURNAL_NEW: &str = "journal.new";
 const ATTEMPTS: u32 = 1000;
 
 /// Largest journal that is read, in bytes.
-const MAX_JOURNAL: u64 = 64 << 10;
+const MAX_JOURNAL: u64 = 1 << 20;
 
 /// A cell's directory, locked by us.
 #[derive(Debug)]

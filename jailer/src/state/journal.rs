@@ -1,6 +1,8 @@
 //! What a supervisor would have to undo, written down before it does it.
 
+use crate::cgroup::CellCgroup;
 use crate::clock;
+use crate::plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -12,8 +14,20 @@ pub struct Journal {
     pub boot: String,
     /// cgroups that are about to be made, or were.
     pub cgroups: Vec<CgroupRecord>,
-    /// The VMM, once there is one.
-    pub vmm: Option<ProcessRecord>,
+    /// The cell's first process, once there is one.
+    pub process: Option<ProcessRecord>,
+    /// What was declared, for `casemate inspect`.
+    pub declared: Option<Declared>,
+}
+
+/// What a running cell is held to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Everything but the cgroups.
+    pub plan: Plan,
+    /// The cgroups.
+    pub cgroup: Option<CellCgroup>,
 }
 
 impl Journal {

@@ -80,8 +80,8 @@ pub fn clear(cell: &CellDir) -> Result<(), StateError> {
     if !journal.is_of_this_boot() {
         return Ok(());
     }
-    if let Some(vmm) = &journal.vmm {
-        process::kill_recorded(vmm);
+    if let Some(first) = &journal.process {
+        process::kill_recorded(first);
     }
     cgroup::clear(&journal.cgroups, cell.tenant(), cell.id()).map_err(|source| {
         StateError::Leftover {

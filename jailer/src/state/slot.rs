@@ -2,7 +2,13 @@
 
 use super::StateError;
 use super::lock::{Attempt, attempt};
+<<<<<<< HEAD
 use casemate_beneath::Dir;
+=======
+use super::run_dir::Dir;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+>>>>>>> 9acdc3e (jailer: layers work from a policy; user and time namespaces, keyring, session, umask, signals as named layers)
 use std::os::fd::OwnedFd;
 
 /// First uid and gid of cells: 0x7000_0000, above what useradd, systemd's dynamic users and
@@ -14,7 +20,7 @@ pub const SLOTS: u32 = 1 << 16;
 const DIR: &str = "_slots";
 
 /// The ids a cell runs as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// User id.
     pub uid: u32,

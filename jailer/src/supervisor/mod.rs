@@ -1,17 +1,16 @@
 //! The supervisor: builds one cell, watches it, and takes it away.
 //!
 //! ```text
-//! receive Launch ── check ── lock id ── reap stale ── slot ── journal ── cgroup ── clone3
+//! receive Launch ── check ── lock id ── reap stale ── slot ── journal ── clone3 ── cgroup
 //!      │                                                                             │
 //!      ▼ every failure: undo, Refused                                  child: the layers, exec
 //! Configure ── Ready ── read back ── Go, Running ── watch ── kill ── undo ── Ended
 //! ```
 
-mod cell;
-mod own;
 mod start;
 mod watch;
 
+use crate::own;
 use crate::refusal::Refusal;
 use casemate_proto::cell::{FromJailer, JAILER_SOCKET, ToJailer};
 use casemate_proto::seqpacket;

@@ -14,7 +14,7 @@ fn a_cell_starts_reads_back_whole_and_stops_without_a_trace() {
     for report in &cell.confinement {
         assert!(report.holds, "{report:?}");
     }
-    assert_eq!(cell.confinement.len(), 16);
+    assert_eq!(cell.confinement.len(), 22);
     assert!(!bench.cgroups().is_empty());
     let pid = cell.pid;
     cell.jailer.stop().unwrap();

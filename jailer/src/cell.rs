@@ -1,13 +1,16 @@
 //! What one cell holds on the host, and its undoing.
 
+use crate::cgroup::CellCgroup;
 use crate::child::Child;
-use crate::plan::Plan;
 use crate::process::Exit;
-use crate::state::{CellDir, RunDir, Slot};
+use crate::refusal::Refusal;
+use crate::state::{self, CellDir, RunDir, Slot};
 use casemate_proto::cell::Usage;
+use casemate_proto::id::{CellId, TenantId};
 use rustix::process::{Signal, pidfd_send_signal};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// A cell, from its lock on.
 #[derive(Debug)]
@@ -18,27 +21,67 @@ pub struct Cell {
     pub dir: CellDir,
     /// Its user.
     pub slot: Option<Slot>,
-    /// Its plan, with the cgroup.
-    pub plan: Option<Plan>,
+    /// Its cgroups, or as many as were made.
+    pub cgroup: Option<CellCgroup>,
     /// Its process.
     pub child: Option<Child>,
 }
 
+/// How a cell's first process ended, and what the cell used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Over {
+    /// Of a process that there was.
+    pub exit: Option<Exit>,
+    /// All of it.
+    pub usage: Usage,
+    /// How often the kernel killed for want of memory.
+    pub oom_kills: u32,
+}
+
 impl Cell {
+    /// Locks an id, clears what a killed holder of it left, and takes a user for it.
+    ///
+    /// # Errors
+    /// Where it runs, or something that is not ours is in the way.
+    pub fn take(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Self, Refusal> {
+        let run = RunDir::run_dir(run_dir).map_err(Refusal::new)?;
+        let dir = CellDir::lock(&run, tenant, id).map_err(Refusal::new)?;
+        let mut cell = Self {
+            run,
+            dir,
+            slot: None,
+            cgroup: None,
+            child: None,
+        };
+        let slot = state::clear(&cell.dir).and_then(|()| Slot::take(&cell.run));
+        match slot {
+            Ok(slot) => cell.slot = Some(slot),
+            Err(e) => {
+                // What could not be cleared must stay written down.
+                if !matches!(e, state::StateError::Leftover { .. } | state::StateError::Journal { .. }) {
+                    cell.undo();
+                }
+                return Err(Refusal::new(e));
+            }
+        }
+        Ok(cell)
+    }
+
     /// Kills the process if it lives, waits for it, takes everything away, and returns how
     /// the process ended and what it used.
     ///
     /// What cannot be removed is told on standard error and left to the next reaper, whose
     /// journal then stays.
-    pub fn undo(mut self) -> (Option<Exit>, Usage) {
+    pub fn undo(mut self) -> Over {
         let ended = self.child.take().map(end);
         let (exit, mut usage) = match ended {
             Some((exit, usage)) => (Some(exit), usage),
             None => (None, Usage::default()),
         };
-        let cgroup = self.plan.take().and_then(|plan| plan.cgroup);
         let mut clean = true;
-        if let Some(cgroup) = cgroup {
+        let mut oom_kills = 0;
+        if let Some(cgroup) = self.cgroup.take() {
+            oom_kills = cgroup.oom_kills().unwrap_or(0);
             usage.memory_peak_bytes = cgroup.memory_peak().unwrap_or(usage.memory_peak_bytes);
             clean = told(cgroup.remove());
         }
@@ -48,7 +91,11 @@ impl Cell {
         if clean {
             told(self.dir.remove(&self.run));
         }
-        (exit, usage)
+        Over {
+            exit,
+            usage,
+            oom_kills,
+        }
     }
 }
 

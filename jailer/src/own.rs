@@ -38,6 +38,15 @@ pub fn take_signals() -> Result<SignalFd, Refusal> {
         .map_err(|e| Refusal::new(format!("cannot take signals: {e}; report this")))
 }
 
+/// This process' environment, as exec takes it: what a child has that leaves that layer out.
+pub fn environment() -> *const *const libc::c_char {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: libc's own variable, which this program never changes.
+    unsafe { environ }
+}
+
 /// # Errors
 /// Where this process is not root.
 pub fn must_be_root() -> Result<(), Refusal> {

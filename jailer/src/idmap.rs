@@ -1,0 +1,91 @@
+//! User namespaces for idmapped mounts (mount_setattr(2)): what the owner of a shared
+//! directory owns is the cell's inside, and what the cell makes is the owner's outside.
+//!
+//! Nothing is ever mapped onto the host's 0: a program in a jail could make a set-user-id
+//! program of root's otherwise.
+
+use crate::child::fork;
+use crate::layers::user_namespace::write_maps;
+use crate::refusal::Refusal;
+use crate::resolve;
+use crate::state::Identity;
+use casemate_policy::{Mount, MountKind};
+use casemate_proto::cell::Layer;
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Makes one for each writable mount of the host's; `None` for the others.
+///
+/// # Errors
+/// A directory that is root's, and calls' own.
+pub fn of_mounts(mounts: &[Mount], cell: Identity) -> Result<Vec<Option<OwnedFd>>, Refusal> {
+    let mut made: Vec<(Identity, OwnedFd)> = Vec::new();
+    mounts
+        .iter()
+        .map(|mount| {
+            if !matches!(mount.kind, MountKind::Rw | MountKind::RwExec) {
+                return Ok(None);
+            }
+            let refused = |why: &dyn std::fmt::Display| {
+                Refusal::of(Layer::Root, format!("sharing {}: {why}", mount.host))
+            };
+            let owner = match resolve::operators_path(&*mount.host) {
+                Ok(fd) => fstat(&fd).map_err(|e| refused(&e))?,
+                Err(e) if e.is_absence() && mount.optional => return Ok(None),
+                Err(e) => return Err(refused(&e)),
+            };
+            if owner.st_uid == 0 {
+                return Err(refused(
+                    &"it is root's, and so would be all that is made there: chown it to the \
+                      user whose files it holds",
+                ));
+            }
+            let owner = Identity {
+                uid: owner.st_uid,
+                // What is made there must not be of root's group either.
+                gid: match owner.st_gid {
+                    0 => owner.st_uid,
+                    gid => gid,
+                },
+            };
+            if let Some((_, fd)) = made.iter().find(|(of, _)| *of == owner) {
+                return fd.try_clone().map(Some).map_err(|e| refused(&e));
+            }
+            let fd = namespace(owner, cell)
+                .map_err(|e| refused(&format!("cannot make a user namespace for it: {e}")))?;
+            let copy = fd.try_clone().map_err(|e| refused(&e))?;
+            made.push((owner, fd));
+            Ok(Some(copy))
+        })
+        .collect()
+}
+
+/// A user namespace that maps `owner` to `cell`, held by nothing but its fd.
+fn namespace(owner: Identity, cell: Identity) -> io::Result<OwnedFd> {
+    let parent = rustix::process::getpid();
+    let Some(child) = fork(libc::CLONE_NEWUSER, None)? else {
+        // Its namespace is all that is wanted of this process. It dies with its parent.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        while rustix::process::getppid() == Some(parent) {
+            // SAFETY: takes nothing and gives nothing.
+            unsafe { libc::pause() };
+        }
+        // SAFETY: ends this process without running its parent's exit handlers.
+        unsafe { libc::_exit(0) }
+    };
+    let made = write_maps(
+        child.pid,
+        &format!("{} {} 1\n", owner.uid, cell.uid),
+        &format!("{} {} 1\n", owner.gid, cell.gid),
+    )
+    .and_then(|()| {
+        let path = format!("/proc/{}/ns/user", child.pid.as_raw_nonzero());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat(CWD, path, flags, Mode::empty())?)
+    });
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    made
+}

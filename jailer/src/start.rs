@@ -1,0 +1,307 @@
+//! The steps of a start that are the same for a VM and for a plain program.
+
+use crate::cell::Cell;
+use crate::cgroup::{self, CellCgroup, Controller, Hierarchy, Version};
+use crate::channel::{Word, say};
+use crate::child::{self, Jail, Note};
+use crate::layers::{namespaces, user_namespace};
+use crate::plan::Plan;
+use crate::process::start_time;
+use crate::readback::Notes;
+use crate::refusal::Refusal;
+use crate::state::{Declared, Journal, ProcessRecord};
+use casemate_proto::cell::Layer;
+use casemate_proto::seqpacket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Longest that the child's steps may take, one by one.
+const CHILD_TIME: Duration = Duration::from_secs(30);
+
+/// The pairs of sockets between a supervisor and its child.
+#[derive(Debug)]
+pub struct Wires {
+    /// Our end of the socket for words, and for the VMM's messages.
+    pub control: OwnedFd,
+    /// The child's.
+    pub control_end: OwnedFd,
+    /// Our end of the socket for notes.
+    pub status: OwnedFd,
+    /// The child's.
+    pub status_end: OwnedFd,
+}
+
+impl Wires {
+    /// Makes both.
+    ///
+    /// # Errors
+    /// The calls' own.
+    pub fn new() -> Result<Self, Refusal> {
+        let pair = || {
+            seqpacket::pair().map_err(|e| {
+                Refusal::new(format!("cannot make the control sockets: {e}; raise ulimit -n"))
+            })
+        };
+        let (control, control_end) = pair()?;
+        let (status, status_end) = pair()?;
+        Ok(Self {
+            control,
+            control_end,
+            status,
+            status_end,
+        })
+    }
+}
+
+/// A start under way.
+pub struct Start<'a> {
+    /// What is to be.
+    pub plan: &'a Plan,
+    /// What is held on the host.
+    pub cell: &'a mut Cell,
+    /// What is known of the child.
+    pub notes: Notes,
+    journal: Journal,
+    hierarchies: Vec<Hierarchy>,
+}
+
+impl<'a> Start<'a> {
+    /// Writes down what will be made.
+    ///
+    /// # Errors
+    /// Where the cgroup controllers are not there, or the journal cannot be written.
+    pub fn begin(
+        plan: &'a Plan,
+        cell: &'a mut Cell,
+        parent: Option<&str>,
+    ) -> Result<Self, Refusal> {
+        let mut start = Self {
+            plan,
+            cell,
+            notes: Notes::default(),
+            journal: Journal::new(),
+            hierarchies: Vec::new(),
+        };
+        if !plan.leaves_out(Layer::Cgroup) {
+            let mut controllers = Controller::BASE.to_vec();
+            if !plan.policy.cgroup.io.is_empty() {
+                controllers.push(Controller::Io);
+            }
+            match cgroup::detect_for(&controllers) {
+                Ok(hierarchies) => {
+                    start.hierarchies = hierarchies.into_iter().map(|h| h.below(parent)).collect();
+                }
+                Err(e) => start.miss(Layer::Cgroup, &e)?,
+            }
+        }
+        start.journal.cgroups = cgroup::planned(&start.hierarchies, &plan.tenant, &plan.id);
+        start.write_journal()?;
+        Ok(start)
+    }
+
+    /// Clones the child, with as many namespaces as the kernel has and must have.
+    ///
+    /// On cgroup v2 the cgroups are made before, to be cloned into.
+    ///
+    /// # Errors
+    /// Calls' own.
+    pub fn spawn(&mut self, jail: &mut Jail<'_>) -> Result<Pid, Refusal> {
+        if self.hierarchies.iter().any(|h| h.version == Version::V2) {
+            self.make_cgroups()?;
+        }
+        jail.joins = self.hierarchies.iter().any(|h| h.version == Version::V1);
+        let into = match &self.cell.cgroup {
+            Some(cgroup) => cgroup
+                .clone_into()
+                .map_err(|e| Refusal::of(Layer::Cgroup, e))?,
+            None => None,
+        };
+        let mut flags = namespaces::cloned(self.plan);
+        for layer in [Layer::PidNs, Layer::TimeNs] {
+            if self.plan.leaves_out(layer) {
+                jail.missing.insert(layer);
+            }
+        }
+        let child = loop {
+            let bits = flags.iter().fold(0, |bits, (_, flag)| bits | flag);
+            match child::start(jail, bits, into.as_ref().map(AsFd::as_fd)) {
+                Ok(child) => break child,
+                Err(e) => {
+                    // Without what cannot be and may be missing, once more.
+                    let layer = self.without(&mut flags, &e)?;
+                    jail.missing.insert(layer);
+                }
+            }
+        };
+        let pid = child.pid;
+        self.cell.child = Some(child);
+        let number = pid.as_raw_nonzero().get();
+        self.journal.process = Some(ProcessRecord {
+            pid: number,
+            start_time: start_time(number).unwrap_or(0),
+        });
+        Ok(pid)
+    }
+
+    /// Takes one namespace that the kernel cannot make out of `flags`, if it may be missing.
+    fn without(
+        &mut self,
+        flags: &mut Vec<(Layer, libc::c_int)>,
+        e: &std::io::Error,
+    ) -> Result<Layer, Refusal> {
+        let found = flags
+            .iter()
+            .enumerate()
+            .find_map(|(at, &(layer, _))| Some((at, layer, namespaces::obstacle(layer)?)));
+        match found {
+            Some((at, layer, why)) => {
+                self.miss(layer, &format!("clone3: {e}: {why}"))?;
+                flags.remove(at);
+                Ok(layer)
+            }
+            None => Err(Refusal::new(format!(
+                "clone3: {e}; the jailer needs CAP_SYS_ADMIN and Linux 5.7 or later, and must \
+                 be allowed clone3 where it runs in a container"
+            ))),
+        }
+    }
+
+    /// Makes the cgroups that are not made yet, writes down everything that is there now, and
+    /// lets the child join.
+    ///
+    /// # Errors
+    /// What could not be made or written.
+    pub fn enter_cgroups(&mut self, control: BorrowedFd<'_>) -> Result<(), Refusal> {
+        if self.cell.cgroup.is_none() && !self.hierarchies.is_empty() {
+            self.make_cgroups()?;
+        }
+        let mut plan = self.plan.clone();
+        // Nobody reads a program back from it, and it is long.
+        plan.policy.seccomp = None;
+        self.journal.declared = Some(Declared {
+            plan,
+            cgroup: self.cell.cgroup.clone(),
+        });
+        self.write_journal()?;
+        let failed = |e: &dyn std::fmt::Display| Refusal::of(Layer::Cgroup, e);
+        let files = match &self.cell.cgroup {
+            Some(cgroup) => cgroup.join_files().map_err(|e| failed(&e))?,
+            None => Vec::new(),
+        };
+        if self.hierarchies.iter().any(|h| h.version == Version::V1) {
+            let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+            // A child that is dead already is noticed by what comes next.
+            let _ = say(control, Word::Join, &fds);
+        }
+        Ok(())
+    }
+
+    fn make_cgroups(&mut self) -> Result<(), Refusal> {
+        let plan = self.plan;
+        let made = CellCgroup::create(
+            &self.hierarchies,
+            &plan.tenant,
+            &plan.id,
+            &plan.policy.cgroup,
+        );
+        match made {
+            Ok(cgroup) => {
+                self.journal.cgroups = cgroup.records();
+                self.cell.cgroup = Some(cgroup);
+                // Before anything can be in it: from now on a reaper may kill what is.
+                self.write_journal()
+            }
+            Err(e) => self.miss(Layer::Cgroup, &e),
+        }
+    }
+
+    /// Waits for the child's next note. Answers those that are meant for the supervisor, and
+    /// keeps the others. `None`: its end of the socket is closed.
+    ///
+    /// # Errors
+    /// [`Note::Failed`], and a child that says nothing at all.
+    pub fn next_note(&mut self, wires: &Wired) -> Result<Option<Note>, Refusal> {
+        loop {
+            let mut fds = [PollFd::new(&wires.status, PollFlags::IN)];
+            let limit = Timespec {
+                tv_sec: CHILD_TIME.as_secs() as i64,
+                tv_nsec: 0,
+            };
+            match poll(&mut fds, Some(&limit)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(1) => {}
+                _ => {
+                    return Err(Refusal::new(
+                        "the child does not finish its steps; report this",
+                    ));
+                }
+            }
+            let note = match seqpacket::recv::<Note>(wires.status.as_fd()) {
+                Ok(Some((note, _))) => note,
+                // Closed; or reset, where it was closed before our last word was read.
+                Ok(None) | Err(seqpacket::SeqpacketError::Socket(_)) => return Ok(None),
+                Err(e) => return Err(Refusal::new(format!("the child's note: {e}; report this"))),
+            };
+            match note {
+                Note::Failed { layer, message } => return Err(Refusal { layer, message }),
+                Note::Unmapped => {
+                    user_namespace::map(wires.pid, self.plan).map_err(|e| {
+                        Refusal::of(
+                            Layer::UserNs,
+                            format!(
+                                "writing the maps of the user namespace: {e}; run the jailer \
+                                 with CAP_SETUID and CAP_SETGID, where uid {} is mapped",
+                                self.plan.identity.uid
+                            ),
+                        )
+                    })?;
+                    let _ = say(wires.control.as_fd(), Word::Mapped, &[]);
+                }
+                Note::NoProgram { .. } | Note::Ready { .. } => return Ok(Some(note)),
+                note => self.notes.add(note),
+            }
+        }
+    }
+
+    /// Notes that a layer is not there, if it may be missing.
+    fn miss(&mut self, layer: Layer, why: &dyn std::fmt::Display) -> Result<(), Refusal> {
+        match self.plan.may_miss(layer) {
+            true => {
+                self.notes.missing.insert(layer, why.to_string());
+                Ok(())
+            }
+            false => Err(Refusal::of(layer, why)),
+        }
+    }
+
+    fn write_journal(&self) -> Result<(), Refusal> {
+        self.cell
+            .dir
+            .write_journal(&self.journal)
+            .map_err(Refusal::new)
+    }
+}
+
+/// What is left of [`Wires`] once the child has its ends.
+#[derive(Debug)]
+pub struct Wired {
+    /// The child.
+    pub pid: Pid,
+    /// For words.
+    pub control: OwnedFd,
+    /// For notes.
+    pub status: OwnedFd,
+}
+
+impl Wires {
+    /// Closes the child's ends here.
+    pub fn of(self, pid: Pid) -> Wired {
+        Wired {
+            pid,
+            control: self.control,
+            status: self.status,
+        }
+    }
+}
