@@ -27,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a program in a microVM and bring back its output and exit status
     Run(Box<RunArgs>),
+    /// Run a program in a jail, without a VM
+    Jail(Box<crate::jail::args::JailArgs>),
     /// Say what this host can and cannot do, with consequence and remedy
     Doctor(DoctorArgs),
     /// Manage the kernels that guests boot
@@ -215,7 +217,7 @@ pub struct ImportArgs {
     pub state: StateArgs,
 }
 
-fn layer_names() -> clap::builder::PossibleValuesParser {
+pub(crate) fn layer_names() -> clap::builder::PossibleValuesParser {
     casemate_proto::cell::Layer::ALL
         .map(|layer| layer.name())
         .into()

@@ -5,6 +5,7 @@ mod binaries;
 pub mod clock;
 mod doctor;
 mod generate;
+mod jail;
 mod kernels;
 mod run;
 pub mod say;
@@ -32,6 +33,7 @@ pub fn main(startup: &Startup) -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::main(&args, startup),
+        Command::Jail(args) => jail::main(&args, startup),
         Command::Doctor(args) => doctor::main(&args),
         Command::Kernel(args) => kernels::command::main(&args),
         Command::Reap(args) => run::reap_main(&args),

@@ -3,13 +3,13 @@
 mod assemble;
 mod capture;
 mod cmdline;
-mod duration;
+pub(crate) mod duration;
 mod kernel;
 mod limits;
 pub mod open;
 mod reap;
 mod relay;
-mod report;
+pub(crate) mod report;
 mod rootfs;
 mod session;
 mod signals;
@@ -177,7 +177,7 @@ fn cannot_mount(kernel: &str, format: &str) -> String {
     )
 }
 
-fn closed(fd: usize) -> &'static str {
+pub(crate) fn closed(fd: usize) -> &'static str {
     [
         "standard input is closed: give it /dev/null where the program needs none",
         "standard output is closed: give it /dev/null where nobody needs it",
@@ -186,7 +186,7 @@ fn closed(fd: usize) -> &'static str {
 }
 
 /// Twelve hexadecimal digits: 48 bits, enough for cells that exist at one time.
-fn random_id() -> Result<CellId, Failure> {
+pub(crate) fn random_id() -> Result<CellId, Failure> {
     let mut bytes = [0; 6];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))

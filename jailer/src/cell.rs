@@ -58,7 +58,10 @@ impl Cell {
             Ok(slot) => cell.slot = Some(slot),
             Err(e) => {
                 // What could not be cleared must stay written down.
-                if !matches!(e, state::StateError::Leftover { .. } | state::StateError::Journal { .. }) {
+                if !matches!(
+                    e,
+                    state::StateError::Leftover { .. } | state::StateError::Journal { .. }
+                ) {
                     cell.undo();
                 }
                 return Err(Refusal::new(e));

@@ -11,6 +11,7 @@ pub mod child;
 pub mod client;
 pub mod clock;
 pub mod idmap;
+pub mod jail;
 pub mod layers;
 pub mod own;
 pub mod plan;

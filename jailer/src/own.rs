@@ -16,14 +16,22 @@ const KEEP: CapabilitySet = CapabilitySet::KILL
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::DAC_OVERRIDE);
 
-/// Blocks the signals that ask a process to end, and returns the fd that tells of them:
-/// none of them may end the supervisor before it has cleaned up. Leaves the terminal, too.
+/// As [`block_signals`], and leaves the terminal, too.
 ///
 /// # Errors
 /// The calls' own.
 pub fn take_signals() -> Result<SignalFd, Refusal> {
     // Fails where we lead a process group already; the signals are blocked all the same.
     let _ = setsid();
+    block_signals()
+}
+
+/// Blocks the signals that ask a process to end, and returns the fd that tells of them:
+/// none of them may end the supervisor before it has cleaned up.
+///
+/// # Errors
+/// The calls' own.
+pub fn block_signals() -> Result<SignalFd, Refusal> {
     let mut mask = SigSet::empty();
     for signal in [
         Signal::SIGINT,
@@ -36,6 +44,19 @@ pub fn take_signals() -> Result<SignalFd, Refusal> {
     mask.thread_block()
         .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC))
         .map_err(|e| Refusal::new(format!("cannot take signals: {e}; report this")))
+}
+
+/// How many seccomp filters this process is under; all its children are.
+pub fn filters() -> u32 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Seccomp_filters:"))?;
+            line.trim().parse().ok()
+        })
+        .unwrap_or(0)
 }
 
 /// This process' environment, as exec takes it: what a child has that leaves that layer out.

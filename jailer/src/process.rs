@@ -3,6 +3,7 @@
 use crate::state::ProcessRecord;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since boot (proc_pid_stat(5)).
@@ -38,6 +39,14 @@ pub fn kill_recorded(record: &ProcessRecord) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// The process that a pidfd is of, in our pid namespace (pidfd_open(2)).
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    Pid::from_raw(number.trim().parse().ok()?)
 }
 
 /// Whether it is dead and only waits to be reaped by its parent.

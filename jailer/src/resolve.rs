@@ -1,9 +1,7 @@
 //! The operator's own paths: links are followed where only root can have placed them, and
 //! nowhere else (openat2(2)).
 
-use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, readlinkat,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, readlinkat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -157,7 +155,9 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn inode(path: &Path) -> u64 {
-        statat(CWD, path, rustix::fs::AtFlags::empty()).unwrap().st_ino
+        statat(CWD, path, rustix::fs::AtFlags::empty())
+            .unwrap()
+            .st_ino
     }
 
     #[test]
@@ -171,7 +171,11 @@ mod tests {
         symlink("loop", dir.join("loop")).unwrap();
         for name in ["real", "relative", "absolute"] {
             let fd = operators_path(dir.join(name)).unwrap();
-            assert_eq!(fstat(&fd).unwrap().st_ino, inode(&dir.join("real")), "{name}");
+            assert_eq!(
+                fstat(&fd).unwrap().st_ino,
+                inode(&dir.join("real")),
+                "{name}"
+            );
         }
         let up = operators_path(dir.join("relative/up")).unwrap();
         assert_eq!(fstat(&up).unwrap().st_ino, inode(Path::new("/")));

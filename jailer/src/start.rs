@@ -41,7 +41,9 @@ impl Wires {
     pub fn new() -> Result<Self, Refusal> {
         let pair = || {
             seqpacket::pair().map_err(|e| {
-                Refusal::new(format!("cannot make the control sockets: {e}; raise ulimit -n"))
+                Refusal::new(format!(
+                    "cannot make the control sockets: {e}; raise ulimit -n"
+                ))
             })
         };
         let (control, control_end) = pair()?;

@@ -1,7 +1,8 @@
-//! What `casemate run --report FILE` writes.
+//! What `casemate run --report FILE` and `casemate jail --report FILE` write.
 
 use crate::cell::{Layer, LayerReport, Limits, Usage};
 use crate::status::Outcome;
+use casemate_policy::CgroupLimits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -25,17 +26,24 @@ pub struct Report {
     pub kernel: Option<Artifact>,
     /// Which root, by name and digest.
     pub rootfs: Option<Artifact>,
-    /// vCPUs.
+    /// vCPUs; 0 for a jail.
     pub vcpus: u8,
-    /// Guest memory in MiB.
+    /// Guest memory in MiB; 0 for a jail.
     pub memory_mib: u32,
-    /// Limits of the process around it.
+    /// Limits of the process around a guest.
     pub limits: Option<Limits>,
+    /// Which policy a jail is held to.
+    #[serde(default)]
+    pub policy: Option<PolicyUsed>,
+    /// Limits of a jail.
+    #[serde(default)]
+    pub cgroup: Option<CgroupLimits>,
     /// How it ended.
     pub outcome: Outcome,
     /// What `casemate run` exited with.
     pub exit_status: u8,
-    /// Times the guest's OOM killer ran, by the guest's own account.
+    /// Times the guest's OOM killer ran, by the guest's own account; for a jail, times the
+    /// host's kernel killed in it for want of memory.
     pub guest_oom_kills: u32,
     /// Times.
     pub phases: Phases,
@@ -45,6 +53,15 @@ pub struct Report {
     pub confinement: Vec<LayerReport>,
     /// Layers that the user let be missing.
     pub allow_missing: BTreeSet<Layer>,
+}
+
+/// A policy, as it was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyUsed {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 over all that it enforces; options of the command line came on top.
+    pub digest: String,
 }
 
 /// A file that went into a run.

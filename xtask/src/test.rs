@@ -120,7 +120,8 @@ fn run_tests(tally: &mut Tally, filter: Option<&str>, skip_log: &Path) -> Result
         true => command.args(["nextest", "run", "--color=never", "--hide-progress-bar"]),
         false => command.arg("test"),
     };
-    command.args(["--package", "casemate-jailer", "--features", "layer-off"]);
+    command.args(["--package", "casemate-jailer", "--package", "casemate"]);
+    command.args(["--features", "layer-off"]);
     command.args(["--no-fail-fast"]).args(filter);
     if nextest {
         command.arg("--no-tests=pass");

@@ -118,6 +118,8 @@ impl Record {
             vcpus: self.vcpus,
             memory_mib: self.memory_mib,
             limits: self.limits.clone(),
+            policy: None,
+            cgroup: None,
             outcome: outcome.clone(),
             exit_status,
             guest_oom_kills: self.oom_kills,

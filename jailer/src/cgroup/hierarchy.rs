@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn v2_is_one_tree() {
         let text = "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";
-        let found = detect_in(text, &Controller::BASE, |_| "cpuset cpu io memory pids\n".to_owned()).unwrap();
+        let found = detect_in(text, &Controller::BASE, |_| {
+            "cpuset cpu io memory pids\n".to_owned()
+        })
+        .unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].controllers, Controller::BASE);
     }

@@ -230,7 +230,11 @@ fn delegate(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
     let missing: Vec<String> = hierarchy
         .controllers
         .iter()
-        .filter(|c| !there.split_ascii_whitespace().any(|name| name == c.name(Version::V2)))
+        .filter(|c| {
+            !there
+                .split_ascii_whitespace()
+                .any(|name| name == c.name(Version::V2))
+        })
         .map(|c| format!("+{c}"))
         .collect();
     if missing.is_empty() {

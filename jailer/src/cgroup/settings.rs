@@ -53,7 +53,11 @@ pub fn settings(version: Version, controller: Controller, limits: &CgroupLimits)
             let pids = limits.pids.map(|pids| Setting::new("pids.max", pids));
             pids.into_iter().collect()
         }
-        (_, Controller::Io) => limits.io.iter().flat_map(|limit| io(version, limit)).collect(),
+        (_, Controller::Io) => limits
+            .io
+            .iter()
+            .flat_map(|limit| io(version, limit))
+            .collect(),
     }
 }
 
@@ -105,7 +109,10 @@ fn io(version: Version, limit: &IoLimit) -> Vec<Setting> {
     match version {
         Version::V2 => {
             let part = |name: &str, bps: Option<u64>| {
-                format!("{name}={}", bps.map_or("max".to_owned(), |bps| bps.to_string()))
+                format!(
+                    "{name}={}",
+                    bps.map_or("max".to_owned(), |bps| bps.to_string())
+                )
             };
             let value = format!(
                 "{device} {} {}",
@@ -156,7 +163,10 @@ mod tests {
         assert_eq!(of(Version::V2, Controller::Memory)[1].value, "0");
         assert_eq!(of(Version::V1, Controller::Memory)[1].value, "67108864");
         assert_eq!(of(Version::V1, Controller::Pids)[0].value, "32");
-        assert_eq!(of(Version::V2, Controller::Io)[0].value, "8:0 rbps=1048576 wbps=max");
+        assert_eq!(
+            of(Version::V2, Controller::Io)[0].value,
+            "8:0 rbps=1048576 wbps=max"
+        );
         assert_eq!(of(Version::V1, Controller::Io)[0].value, "8:0 1048576");
         assert_eq!(of(Version::V1, Controller::Io).len(), 1);
     }

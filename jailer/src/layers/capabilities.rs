@@ -12,8 +12,7 @@ use crate::readback::{CAPABILITY_SETS, Seen};
 use casemate_proto::cell::Layer;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    configure_capability_in_ambient_set,
-    set_capabilities, set_capabilities_secure_bits,
+    configure_capability_in_ambient_set, set_capabilities, set_capabilities_secure_bits,
 };
 
 /// Bounding set, ambient set and securebits.
@@ -100,8 +99,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
         permitted: keep,
         inheritable: keep,
     };
-    set_capabilities(None, sets)
-        .map_err(|e| StepError::new("dropping capabilities", e, REMEDY))?;
+    set_capabilities(None, sets).map_err(|e| StepError::new("dropping capabilities", e, REMEDY))?;
     for one in keep {
         configure_capability_in_ambient_set(one, true)
             .map_err(|e| StepError::new("keeping a capability over the exec", e, REMEDY))?;

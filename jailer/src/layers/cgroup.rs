@@ -22,9 +22,8 @@ fn join(jail: &mut Jail<'_>) -> Result<(), StepError> {
     if !jail.joins {
         return Ok(());
     }
-    let files = hear(jail.control(), Word::Join).map_err(|e| {
-        StepError::new("waiting for the cgroups", e, "see the supervisor's error")
-    })?;
+    let files = hear(jail.control(), Word::Join)
+        .map_err(|e| StepError::new("waiting for the cgroups", e, "see the supervisor's error"))?;
     for file in files {
         // "0" is the writer. For it alone the kernel skips the lock that every fork and exec
         // on the host takes, which moving a process by its number waits for.

@@ -5,9 +5,7 @@ use super::{StepError, mounts};
 use casemate_policy::{Filesystem, Proc};
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, mkdirat, open, openat, symlinkat};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, MountAttrFlags, OpenTreeFlags, fsmount, open_tree,
-};
+use rustix::mount::{FsMountFlags, MountAttrFlags, OpenTreeFlags, fsmount, open_tree};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Where it is.
@@ -138,4 +136,3 @@ pub fn declared(filesystem: &Filesystem) -> Vec<Shown> {
     }
     all
 }
-

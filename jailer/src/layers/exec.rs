@@ -71,9 +71,7 @@ fn find(jail: &mut Jail<'_>) -> Result<(), StepError> {
 fn look(path: &CString) -> Result<(), Errno> {
     let kind = FileType::from_raw_mode(stat(path.as_c_str())?.st_mode);
     match kind {
-        FileType::RegularFile => {
-            accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS)
-        }
+        FileType::RegularFile => accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS),
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::ACCESS),
     }

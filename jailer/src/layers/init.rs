@@ -46,7 +46,9 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             if say(jail.control(), Word::Program, &[program.pidfd.as_fd()]).is_err() {
                 leave();
             }
-            let filtered = match jail.plan.leaves_out(Layer::Seccomp) {
+            let unfiltered =
+                jail.plan.leaves_out(Layer::Seccomp) || jail.missing.contains(&Layer::NoNewPrivs);
+            let filtered = match unfiltered {
                 true => Ok(()),
                 false => seccomp::restrict_init(),
             };

@@ -64,12 +64,7 @@ fn keys() -> io::Result<usize> {
 fn own() -> i64 {
     // SAFETY: asks for a number, and makes no keyring where there is none; no memory is passed.
     let id = libc_result(unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            libc::KEYCTL_GET_KEYRING_ID,
-            SESSION,
-            0,
-        )
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_KEYRING_ID, SESSION, 0)
     });
     id.unwrap_or(0)
 }

@@ -181,10 +181,7 @@ fn allow(
     created.add_rule(PathBeneath::new(fd, rights))
 }
 
-fn add_ports(
-    mut created: RulesetCreated,
-    plan: &Plan,
-) -> Result<RulesetCreated, RulesetError> {
+fn add_ports(mut created: RulesetCreated, plan: &Plan) -> Result<RulesetCreated, RulesetError> {
     let policy = &plan.policy.landlock;
     for &port in policy.bind_tcp.iter() {
         created = created.add_rule(NetPort::new(port, AccessNet::BindTcp))?;

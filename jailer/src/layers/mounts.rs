@@ -115,7 +115,11 @@ fn present(jail: &Jail<'_>, at: usize) -> Result<Option<OwnedFd>, StepError> {
 pub fn open_host(jail: &Jail<'_>, at: usize) -> Result<OwnedFd, StepError> {
     match present(jail, at)? {
         Some(tree) => Ok(tree),
-        None => Err(StepError::new("mounting the root", "it is not there", REMEDY)),
+        None => Err(StepError::new(
+            "mounting the root",
+            "it is not there",
+            REMEDY,
+        )),
     }
 }
 
@@ -130,10 +134,16 @@ fn tree(jail: &Jail<'_>, at: usize, found: BorrowedFd<'_>) -> Result<OwnedFd, St
     let idmap = jail.idmaps.get(at).copied().flatten();
     set_attributes(tree.as_fd(), attributes(mount.kind), idmap).map_err(|e| {
         let remedy = match idmap {
-            Some(_) => "share it from a file system that has idmapped mounts (ext4, xfs, btrfs, tmpfs)",
+            Some(_) => {
+                "share it from a file system that has idmapped mounts (ext4, xfs, btrfs, tmpfs)"
+            }
             None => REMEDY,
         };
-        StepError::new(format!("setting the attributes of {}", mount.host), e, remedy)
+        StepError::new(
+            format!("setting the attributes of {}", mount.host),
+            e,
+            remedy,
+        )
     })?;
     Ok(tree)
 }
@@ -322,4 +332,3 @@ fn trimmed(path: &str) -> String {
         .to_string_lossy()
         .into_owned()
 }
-

@@ -80,7 +80,7 @@ fn net(jail: &mut Jail<'_>) -> Result<(), StepError> {
     };
     let remedy = "name one that `ip netns add` made, as in /run/netns/NAME";
     let failed = |e| StepError::new(format!("joining the network namespace {path}"), e, remedy);
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = open(&**path, flags, Mode::empty()).map_err(failed)?;
     move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network)).map_err(failed)
 }

@@ -2,8 +2,8 @@
 //! layer.
 
 use super::{Step, StepError, Who};
-use crate::child::{Jail, Note};
 use crate::channel::Word;
+use crate::child::{Jail, Note};
 use rustix::io::Errno;
 
 /// The step.

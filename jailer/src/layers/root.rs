@@ -9,7 +9,7 @@ use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_policy::Proc;
 use casemate_proto::cell::Layer;
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -97,6 +97,8 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
 /// Makes the new root with all that is in it, over the old one.
 fn build(jail: &mut Jail<'_>) -> Result<OwnedFd, StepError> {
     let filesystem = &jail.plan.policy.filesystem;
+    // Whatever the launcher's is: directories on the way to a mount are for all to pass.
+    rustix::process::umask(Mode::empty());
     if let Some(whole) = mounts::whole_root(&filesystem.mounts) {
         // A tree of the host's at "/": there is nothing of ours to furnish.
         let root = mounts::open_host(jail, whole)?;
@@ -276,7 +278,9 @@ fn parse(line: &str, declared: &[Shown]) -> Result<Shown, String> {
     let (Some(point), Some(options)) = (left.get(4), left.get(5)) else {
         return Err(malformed());
     };
-    let point = crate::cgroup::unescape(point).to_string_lossy().into_owned();
+    let point = crate::cgroup::unescape(point)
+        .to_string_lossy()
+        .into_owned();
     // Optional fields stand from the seventh on: `shared:N`, `master:N`.
     if left.len() > 6 {
         return Err(format!("{point} propagates: {}", left[6..].join(" ")));
@@ -318,7 +322,11 @@ mod tests {
         ] {
             assert_ne!(parse(other, &[]).unwrap(), closed, "{other}");
         }
-        for bad in ["", "9 1 - tmpfs", &good.replace(" - tmpfs", " shared:4 - tmpfs")] {
+        for bad in [
+            "",
+            "9 1 - tmpfs",
+            &good.replace(" - tmpfs", " shared:4 - tmpfs"),
+        ] {
             assert!(parse(bad, &[]).is_err(), "{bad}");
         }
     }

@@ -38,7 +38,10 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     let Some(filter) = &jail.plan.policy.seccomp else {
         return Err(StepError::new(
             "installing the seccomp filter",
-            format!("the policy {} has none for a plain program", jail.plan.policy.name),
+            format!(
+                "the policy {} has none for a plain program",
+                jail.plan.policy.name
+            ),
             "choose a policy for jails",
         ));
     };

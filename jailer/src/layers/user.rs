@@ -32,8 +32,7 @@ fn groups(_: &mut Jail<'_>) -> Result<(), StepError> {
 }
 
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    let mapped =
-        jail.plan.declares(Layer::UserNs) && !jail.missing.contains(&Layer::UserNs);
+    let mapped = jail.plan.declares(Layer::UserNs) && !jail.missing.contains(&Layer::UserNs);
     let identity = jail.plan.inside(mapped);
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     set_thread_res_gid(gid, gid, gid)

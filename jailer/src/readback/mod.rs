@@ -181,10 +181,7 @@ impl<'a> Seen<'a> {
     }
 
     /// The same of its threads and its init.
-    pub fn of_all(
-        &self,
-        check: impl Fn(&ThreadSeen) -> Result<(), String>,
-    ) -> Result<(), String> {
+    pub fn of_all(&self, check: impl Fn(&ThreadSeen) -> Result<(), String>) -> Result<(), String> {
         self.of_threads(&check)?;
         match &self.init {
             Some(init) => check(init).map_err(|e| format!("the init: {e}")),

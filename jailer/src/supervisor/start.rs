@@ -8,8 +8,8 @@ use crate::plan::{Plan, Subject};
 use crate::process::Exit;
 use crate::readback::{Moment, Notes, Seen, judge, rss_beside};
 use crate::refusal::Refusal;
-use crate::state::Identity;
 use crate::start::{Start, Wired, Wires};
+use crate::state::Identity;
 use crate::vm;
 use crate::vm::passed::Passed;
 use crate::{clock, own};
@@ -154,9 +154,8 @@ fn plan(launch: Launch, passed: &Passed, identity: Identity) -> Plan {
 
 /// Clones the child. Returns our ends of its sockets.
 fn spawn(start: &mut Start<'_>, passed: &Passed) -> Result<Wired, Refusal> {
-    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
-        Refusal::new(format!("cannot open /dev/null: {e}; mend the host's /dev"))
-    })?;
+    let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Refusal::new(format!("cannot open /dev/null: {e}; mend the host's /dev")))?;
     let wires = Wires::new()?;
     let number = |fd: &OwnedFd| fd.as_raw_fd();
     let mut placement: Vec<(RawFd, RawFd)> = vec![

@@ -9,7 +9,10 @@ use std::path::Path;
 #[test]
 fn each_layer_left_out_is_noticed_and_named() {
     for layer in Layer::ALL {
-        if matches!(layer, Layer::FullKvm | Layer::CoreScheduling | Layer::CpuPinning) {
+        if matches!(
+            layer,
+            Layer::FullKvm | Layer::CoreScheduling | Layer::CpuPinning
+        ) {
             // A property of the host, which the jailer does not look at; and what no VM asks for.
             continue;
         }

@@ -1,0 +1,232 @@
+//! A jail of any program, supervised in the calling process.
+//!
+//! ```text
+//! check ── lock id ── reap stale ── slot ── journal ── clone3 ── cgroups ── maps
+//!                                                        child: the layers, fork, wait
+//! read back ── Go ── exec ── watch (signals, time, end) ── kill ── undo
+//! ```
+//! Two processes are in the jail before the program runs: an init of ours, and the program's,
+//! which waits just before its exec until every layer was read back.
+
+mod check;
+mod spawn;
+mod watch;
+
+use crate::cell::Cell;
+use crate::child::Note;
+use crate::plan::{Plan, Program, Subject};
+use crate::process::Exit;
+use crate::readback::{Moment, Seen, environment_memory, judge};
+use crate::refusal::Refusal;
+use crate::start::Start;
+use crate::{clock, idmap, own};
+use casemate_policy::Policy;
+use casemate_proto::cell::{Layer, LayerReport, Usage};
+use casemate_proto::id::{CellId, TenantId};
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub id: CellId,
+    /// Directory of locks and journals.
+    pub run_dir: PathBuf,
+    /// All that it is held to; the wall-clock limit counts from the call on.
+    pub policy: Policy,
+    /// Program and arguments; at least the program.
+    pub argv: Vec<CString>,
+    /// Environment, `NAME=value` each, whole.
+    pub environment: Vec<CString>,
+    /// Working directory in the jail.
+    pub workdir: CString,
+    /// CPUs it may run on; empty: all.
+    pub cpus: Vec<usize>,
+    /// Shares a core with none but its own.
+    pub core_scheduling: bool,
+    /// The cgroup, in each hierarchy, below which its own are made.
+    pub parent_cgroup: Option<String>,
+    /// Layers that may be missing.
+    pub allow_missing: BTreeSet<Layer>,
+    /// Layers to leave out on purpose; refused but in a build for tests.
+    pub leave_out: BTreeSet<Layer>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It exited with this status.
+    Exited(u8),
+    /// A signal ended it.
+    Signaled(u8),
+    /// The kernel killed it for want of memory.
+    OutOfMemory,
+    /// Its time was over.
+    Timeout,
+    /// It cannot be executed.
+    NotExecutable(String),
+    /// There is no such program.
+    NotFound(String),
+}
+
+/// Times, in microseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// The call.
+    pub asked: u64,
+    /// The program waited for its go.
+    pub ready: Option<u64>,
+    /// Everything was read back.
+    pub go: Option<u64>,
+    /// The program ended.
+    pub ended: Option<u64>,
+}
+
+/// What is known of a jail, in the end or where it was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// When things happened.
+    pub times: Times,
+    /// Every layer, declared beside observed.
+    pub confinement: Vec<LayerReport>,
+    /// What was used.
+    pub usage: Usage,
+    /// How often the kernel killed for want of memory.
+    pub oom_kills: u32,
+}
+
+/// Runs a program in a jail, from its start to its end and the removal of all of it.
+///
+/// The calling process must have one thread, and be root. It keeps only few rights
+/// afterwards, and the signals that ask for an end stay blocked in it.
+///
+/// # Errors
+/// What the start is refused for; everything is undone then.
+pub fn run(request: Request, account: &mut Account) -> Result<End, Refusal> {
+    account.times.asked = clock::now_us();
+    own::must_be_root()?;
+    check::request(&request)?;
+    check::streams(&request.policy.keep_fds)?;
+    let watch = watch::Watch::new(request.policy.wall_clock_ms)?;
+    let mut cell = Cell::take(&request.run_dir, &request.tenant, &request.id)?;
+    let lived = live(&mut cell, &watch, request, account);
+    let over = cell.undo();
+    account.usage = over.usage;
+    account.oom_kills = over.oom_kills;
+    Ok(match lived? {
+        Life::Over(end) => end,
+        Life::Program(Exit::Signal(libc::SIGKILL)) if over.oom_kills > 0 => End::OutOfMemory,
+        Life::Program(Exit::Status(status)) => End::Exited(status as u8),
+        Life::Program(Exit::Signal(signal)) => End::Signaled(signal as u8),
+        // Without a word from the init: it was killed, and everybody with it.
+        Life::Gone if over.oom_kills > 0 => End::OutOfMemory,
+        Life::Gone => End::Signaled(libc::SIGKILL as u8),
+    })
+}
+
+/// How the watch over a jail ended.
+enum Life {
+    /// By a reason that is known.
+    Over(End),
+    /// The program ended.
+    Program(Exit),
+    /// The init was gone without a word.
+    Gone,
+}
+
+fn live(
+    cell: &mut Cell,
+    watch: &watch::Watch,
+    request: Request,
+    account: &mut Account,
+) -> Result<Life, Refusal> {
+    let identity = cell.slot.as_ref().expect("taken with the cell").identity();
+    let exec = spawn::exec(&request);
+    let parent = request.parent_cgroup;
+    let plan = Plan {
+        subject: Subject::Program(Program {
+            workdir: request.workdir.to_bytes().to_vec(),
+            variables: spawn::names(&request.environment),
+            outer_filters: own::filters(),
+        }),
+        tenant: request.tenant,
+        id: request.id,
+        policy: request.policy,
+        identity,
+        cpus: request.cpus,
+        core_scheduling: request.core_scheduling,
+        allow_missing: request.allow_missing,
+        leave_out: request.leave_out,
+    };
+    let idmaps = idmap::of_mounts(&plan.policy.filesystem.mounts, identity)?;
+    let mut start = Start::begin(&plan, cell, parent.as_deref())?;
+    let wired = spawn::spawn(&mut start, &exec, &idmaps)?;
+    drop(idmaps);
+    start.enter_cgroups(wired.control.as_fd())?;
+    let environment = match start.next_note(&wired)? {
+        Some(Note::Ready { environment }) => environment,
+        Some(Note::NoProgram { found, message }) => return Ok(no_program(found, message)),
+        _ => {
+            return Err(Refusal::new(
+                "the child was killed before it was ready: see the kernel's log for the \
+                 out-of-memory killer, and whether the policy's filter allows read, write and \
+                 execve",
+            ));
+        }
+    };
+    account.times.ready = Some(clock::now_us());
+    let program = watch::program(wired.control.as_fd())?;
+    own::drop_rights()?;
+
+    let notes = std::mem::take(&mut start.notes);
+    let init = wired.pid;
+    let unread = |e: String| {
+        Refusal::new(format!(
+            "cannot read the confinement back: {e}; mount /proc without hidepid"
+        ))
+    };
+    let cgroup = cell.cgroup.as_ref();
+    let mut seen = Seen::look(program.pid, &plan, &notes, cgroup, Moment::Start)
+        .and_then(|seen| seen.with_init(init))
+        .map_err(unread)?;
+    seen.environment = environment_memory::read(seen.pid(), environment);
+    account.confinement = seen.confinement();
+    judge(&account.confinement, &plan)?;
+    // It cannot have been another process that was looked at.
+    program.still_there()?;
+
+    account.times.go = Some(clock::now_us());
+    watch::go(wired.status.as_fd())?;
+    match start_of(&wired.status)? {
+        Some(Note::NoProgram { found, message }) => return Ok(no_program(found, message)),
+        Some(note) => return Err(Refusal::new(format!("{note:?} after its go; report this"))),
+        None => {}
+    }
+    let child = cell.child.as_ref().expect("spawned above");
+    let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd());
+    account.times.ended = Some(clock::now_us());
+    Ok(life)
+}
+
+/// What comes of the exec: nothing, or a last note.
+fn start_of(status: &impl AsFd) -> Result<Option<Note>, Refusal> {
+    use casemate_proto::seqpacket::{SeqpacketError, recv};
+    match recv::<Note>(status.as_fd()) {
+        Ok(Some((Note::Failed { layer, message }, _))) => Err(Refusal { layer, message }),
+        Ok(Some((note, _))) => Ok(Some(note)),
+        Ok(None) | Err(SeqpacketError::Socket(_)) => Ok(None),
+        Err(e) => Err(Refusal::new(format!("the child's note: {e}; report this"))),
+    }
+}
+
+fn no_program(found: bool, message: String) -> Life {
+    Life::Over(match found {
+        true => End::NotExecutable(message),
+        false => End::NotFound(message),
+    })
+}
