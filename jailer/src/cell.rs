@@ -44,7 +44,7 @@ impl Cell {
     /// # Errors
     /// Where it runs, or something that is not ours is in the way.
     pub fn take(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Self, Refusal> {
-        let run = RunDir::run_dir(run_dir).map_err(Refusal::new)?;
+        let run = RunDir::top(run_dir).map_err(Refusal::new)?;
         let dir = CellDir::lock(&run, tenant, id).map_err(Refusal::new)?;
         let mut cell = Self {
             run,

@@ -2,13 +2,8 @@
 
 use super::StateError;
 use super::lock::{Attempt, attempt};
-<<<<<<< HEAD
 use casemate_beneath::Dir;
-=======
-use super::run_dir::Dir;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
->>>>>>> 9acdc3e (jailer: layers work from a policy; user and time namespaces, keyring, session, umask, signals as named layers)
 use std::os::fd::OwnedFd;
 
 /// First uid and gid of cells: 0x7000_0000, above what useradd, systemd's dynamic users and

@@ -43,19 +43,7 @@ pub fn start(
     own::must_be_root()?;
     vm::check(&launch)?;
     let passed = Passed::check(&launch, fds).map_err(Refusal::new)?;
-<<<<<<< HEAD
-    let run = RunDir::top(&launch.run_dir).map_err(Refusal::new)?;
-    let dir = CellDir::lock(&run, &launch.tenant, &launch.id).map_err(Refusal::new)?;
-    let mut cell = Cell {
-        run,
-        dir,
-        slot: None,
-        plan: None,
-        child: None,
-    };
-=======
     let mut cell = Cell::take(&launch.run_dir, &launch.tenant, &launch.id)?;
->>>>>>> 9acdc3e (jailer: layers work from a policy; user and time namespaces, keyring, session, umask, signals as named layers)
     let mut rss = 0;
     let lived = live(&mut cell, &watch, launch, passed, entered_us, &mut rss);
     let over = cell.undo();
