@@ -14,6 +14,7 @@ pub mod idmap;
 pub mod jail;
 pub mod layers;
 pub mod own;
+pub mod peer;
 pub mod plan;
 pub mod process;
 pub mod readback;

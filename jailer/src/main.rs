@@ -1,18 +1,24 @@
 //! The privileged jailer and the supervisor it leaves behind.
 
-use casemate_jailer::{RUN_DIR, clock, reap, supervisor};
+use casemate_jailer::{RUN_DIR, clock, peer, reap, supervisor};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: casemate-jailer supervise             serve one cell; `casemate run` starts this
        casemate-jailer reap [--run-dir DIR]  clear what killed supervisors left
+       casemate-jailer --id ID --exec-file FILE --uid UID --gid GID [FLAG...] [-- ARG...]
+                                             as Firecracker's jailer; `--id --help` tells more
        casemate-jailer --version";
 
 fn main() -> ExitCode {
     let entered_us = clock::now_us();
-    let arguments: Vec<String> = std::env::args_os()
-        .skip(1)
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    if peer::is_meant(&arguments) {
+        return peer::run(arguments, peer::Times::now());
+    }
+    let arguments: Vec<String> = arguments
+        .into_iter()
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -36,16 +42,25 @@ fn main() -> ExitCode {
 }
 
 fn reap_all(run_dir: PathBuf) -> ExitCode {
-    match reap(&run_dir) {
-        Ok(reaped) => {
-            for cell in reaped {
-                println!("cleared {cell}");
-            }
-            ExitCode::SUCCESS
+    let cells = reap(&run_dir).map(|cells| {
+        for cell in cells {
+            println!("cleared {cell}");
         }
-        Err(e) => {
-            eprintln!("casemate-jailer: {e}");
-            ExitCode::from(supervisor::REFUSED)
+    });
+    let jails = peer::reap(&run_dir).map(|jails| {
+        for jail in jails {
+            println!("cleared {}", jail.display());
+        }
+    });
+    let mut status = ExitCode::SUCCESS;
+    for line in [
+        cells.map_err(|e| e.to_string()),
+        jails.map_err(|e| e.line()),
+    ] {
+        if let Err(line) = line {
+            eprintln!("casemate-jailer: {line}");
+            status = ExitCode::from(supervisor::REFUSED);
         }
     }
+    status
 }

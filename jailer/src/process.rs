@@ -49,6 +49,32 @@ pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
     Pid::from_raw(number.trim().parse().ok()?)
 }
 
+/// Whether a recorded process is still there and not dead.
+pub fn is_alive(record: &ProcessRecord) -> bool {
+    start_time(record.pid) == Some(record.start_time) && !is_dead(record.pid)
+}
+
+/// Whether a process is on its way out: it exits, or a SIGKILL has been sent to it.
+pub fn is_ending(pid: i32) -> bool {
+    let exits = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        let flags = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse().ok());
+        flags.is_some_and(|flags: u64| flags & PF_EXITING != 0)
+    });
+    exits
+        || fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| {
+            ["SigPnd:", "ShdPnd:"].iter().any(|name| {
+                let set = status.lines().find_map(|line| line.strip_prefix(name));
+                let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+                set.is_some_and(|set| set & (1 << (libc::SIGKILL - 1)) != 0)
+            })
+        })
+}
+
+/// Field 9 of `/proc/PID/stat`: getting shut down (the kernel's sched.h).
+const PF_EXITING: u64 = 0x4;
+
 /// Whether it is dead and only waits to be reaped by its parent.
 fn is_dead(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {

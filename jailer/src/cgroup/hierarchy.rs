@@ -111,7 +111,7 @@ pub fn detect_in(
     controllers: &[Controller],
     v2_controllers: impl Fn(&Path) -> String,
 ) -> Result<Vec<Hierarchy>, CgroupError> {
-    let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let mounts = mounts(mountinfo);
     let mut found: Vec<Hierarchy> = Vec::new();
     let mut add = |mount: &Mount, controller| {
         match found.iter_mut().find(|h| h.mount == mount.point) {
@@ -148,10 +148,19 @@ pub fn detect_in(
 }
 
 /// One cgroup mount.
-struct Mount {
-    point: PathBuf,
-    version: Version,
-    options: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where.
+    pub point: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Its super block's options, separated by commas; on v1 the controllers are among them.
+    pub options: String,
+}
+
+/// The cgroup mounts in the text of a mountinfo file.
+pub fn mounts(mountinfo: &str) -> Vec<Mount> {
+    mountinfo.lines().filter_map(Mount::parse).collect()
 }
 
 impl Mount {

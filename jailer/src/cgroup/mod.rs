@@ -10,10 +10,10 @@ mod settings;
 mod stale;
 
 pub(crate) use hierarchy::unescape;
-pub use hierarchy::{Controller, Hierarchy, Version, detect, detect_for, detect_in};
+pub use hierarchy::{Controller, Hierarchy, Mount, Version, detect, detect_for, detect_in, mounts};
 pub use leaf::Leaf;
 pub use settings::{Setting, settings};
-pub use stale::clear;
+pub use stale::{clear, kill_all};
 
 use crate::state::CgroupRecord;
 use casemate_policy::CgroupLimits;

@@ -52,7 +52,10 @@ fn clear_one(record: &CgroupRecord) -> Result<(), CgroupError> {
 }
 
 /// Kills until the cgroup is empty.
-fn kill_all(path: &Path) -> Result<(), CgroupError> {
+///
+/// # Errors
+/// [`CgroupError::Alive`] where that does not help; calls' own.
+pub fn kill_all(path: &Path) -> Result<(), CgroupError> {
     let until = Instant::now() + PATIENCE;
     loop {
         let pids = processes(path)?;

@@ -34,7 +34,7 @@ pub const STEP: Step = Step {
 const REMEDY: &str = "run the jailer with CAP_SETPCAP";
 
 /// uid 0 means nothing, changes of uid neither give nor take, none of it can be undone.
-const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
+pub const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
     .union(CapabilitiesSecureBits::NO_SETUID_FIXUP)
     .union(CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED)

@@ -19,6 +19,7 @@ mod slot;
 pub use casemate_beneath::Dir as RunDir;
 pub use cell_dir::CellDir;
 pub use journal::{CgroupRecord, Declared, Journal, ProcessRecord};
+pub use lock::{Attempt, attempt};
 pub use reap::{Reaped, clear, reap};
 pub use slot::{Identity, Slot};
 
