@@ -27,6 +27,9 @@ pub struct Startup {
 
 /// The whole of it.
 pub fn main(startup: &Startup) -> ExitCode {
+    if let Some(args) = jail::args::alone(std::env::args_os()) {
+        return jail::main(&args, startup);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return refused(&e),

@@ -53,7 +53,9 @@ impl Cell {
             cgroup: None,
             child: None,
         };
-        let slot = state::clear(&cell.dir).and_then(|()| Slot::take(&cell.run));
+        let slot = state::clear(&cell.dir)
+            .and_then(|()| cell.dir.forget())
+            .and_then(|()| Slot::take(&cell.run));
         match slot {
             Ok(slot) => cell.slot = Some(slot),
             Err(e) => {
@@ -76,18 +78,16 @@ impl Cell {
     /// What cannot be removed is told on standard error and left to the next reaper, whose
     /// journal then stays.
     pub fn undo(mut self) -> Over {
-        let ended = self.child.take().map(end);
-        let (exit, mut usage) = match ended {
+        let cgroup = self.cgroup.take();
+        // Before the wait: an init that ends by itself does so meanwhile.
+        let oom_kills = cgroup.as_ref().and_then(CellCgroup::oom_kills);
+        let peak = cgroup.as_ref().and_then(CellCgroup::memory_peak);
+        let (exit, mut usage) = match self.child.take().map(end) {
             Some((exit, usage)) => (Some(exit), usage),
             None => (None, Usage::default()),
         };
-        let mut clean = true;
-        let mut oom_kills = 0;
-        if let Some(cgroup) = self.cgroup.take() {
-            oom_kills = cgroup.oom_kills().unwrap_or(0);
-            usage.memory_peak_bytes = cgroup.memory_peak().unwrap_or(usage.memory_peak_bytes);
-            clean = told(cgroup.remove());
-        }
+        usage.memory_peak_bytes = peak.unwrap_or(usage.memory_peak_bytes);
+        let clean = cgroup.is_none_or(|cgroup| told(cgroup.remove()));
         if let Some(slot) = self.slot.take() {
             told(slot.give_back(&self.run));
         }
@@ -97,7 +97,7 @@ impl Cell {
         Over {
             exit,
             usage,
-            oom_kills,
+            oom_kills: oom_kills.unwrap_or(0),
         }
     }
 }

@@ -13,12 +13,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub enum Word {
     /// To the child: the cgroups are made; their files to join by are attached.
     Join = b'j',
-    /// To the child: its user namespace has its maps.
-    Mapped = b'm',
     /// To the program, once all was read back: execute.
     Go = b'g',
     /// From the init: the program is there; its pidfd is attached.
     Program = b'p',
+    /// From the init: it is under its own filter.
+    Confined = b'c',
 }
 
 /// Most fds with one word: a cgroup file for each hierarchy.
@@ -100,7 +100,7 @@ mod tests {
         say(a.as_fd(), Word::Join, &[a.as_fd(), b.as_fd()]).unwrap();
         assert_eq!(hear(b.as_fd(), Word::Join).unwrap().len(), 2);
         say(a.as_fd(), Word::Go, &[]).unwrap();
-        let error = hear(b.as_fd(), Word::Mapped).unwrap_err();
+        let error = hear(b.as_fd(), Word::Join).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         drop(a);
         let error = hear(b.as_fd(), Word::Go).unwrap_err();

@@ -7,7 +7,6 @@
 use crate::layers::{STEPS, Who, libc_result};
 use crate::plan::{Plan, Subject, needs};
 use casemate_proto::cell::Layer;
-use casemate_proto::seqpacket;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -19,7 +18,8 @@ use std::ptr;
 /// Status with which a child that could not become what it should exits.
 const FAILED: i32 = 125;
 
-/// One message from the child to the supervisor, over the status socket. Its end, without
+/// One of the things that the child tells the supervisor, over the status socket: all of them
+/// in one message, when it is ready or gives up. The socket's end, without
 /// [`Note::Failed`], means that the exec was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Note {
@@ -46,8 +46,6 @@ pub enum Note {
     },
     /// An optional mount that the host has no path for: its place in the policy's list.
     Absent(usize),
-    /// It waits for the maps of its user namespace.
-    Unmapped,
     /// Its session keyring (its serial number), and how many keys are in it.
     Keyring(Result<(i32, usize), String>),
     /// Its core scheduling cookie.
@@ -133,6 +131,10 @@ pub struct Jail<'a> {
     pub absent: BTreeSet<usize>,
     /// A directory that is nowhere mounted, for Landlock to be tried with.
     pub forbidden: Option<OwnedFd>,
+    /// Its own directory in the host's `/proc`, until its user namespace has its maps.
+    pub proc_self: Option<OwnedFd>,
+    /// What the supervisor is yet to be told.
+    pub notes: Vec<Note>,
     /// Layers that are not in force.
     pub missing: BTreeSet<Layer>,
     /// Which of the processes this is.
@@ -140,18 +142,19 @@ pub struct Jail<'a> {
 }
 
 impl Jail<'_> {
-    /// Tells the supervisor something.
-    pub fn note(&self, note: &Note) {
-        // A supervisor that is gone takes the child along by itself.
-        let _ = seqpacket::send(self.status(), note, &[]);
+    /// Keeps something for the supervisor.
+    pub fn note(&mut self, note: Note) {
+        self.notes.push(note);
     }
 
-    /// Tells the supervisor something by write(2): under a filter of the policy's, sendmsg(2)
-    /// may be gone.
-    pub fn note_plainly(&self, note: &Note) {
-        if let Ok(text) = serde_json::to_vec(note) {
+    /// Tells the supervisor all that was kept. By write(2), since under a filter of the
+    /// policy's no other call that would do may be left.
+    pub fn tell(&mut self) {
+        if let Ok(text) = serde_json::to_vec(&self.notes) {
+            // A supervisor that is gone takes the child along by itself.
             let _ = rustix::io::write(self.status(), &text);
         }
+        self.notes.clear();
     }
 
     /// The status socket.
@@ -203,12 +206,13 @@ impl Jail<'_> {
 
     fn miss(&mut self, layer: Layer, message: String) {
         self.missing.insert(layer);
-        self.note(&Note::Missing { layer, message });
+        self.note(Note::Missing { layer, message });
     }
 
     /// Ends this process after a last note.
-    pub fn fail(&self, note: &Note) -> ! {
-        self.note_plainly(note);
+    pub fn fail(&mut self, note: Note) -> ! {
+        self.note(note);
+        self.tell();
         // SAFETY: ends the child without running the supervisor's exit handlers.
         unsafe { libc::_exit(FAILED) }
     }
@@ -259,7 +263,7 @@ pub fn start(
                 Subject::Program(_) => Who::Init,
             };
             let note = jail.run();
-            jail.fail(&note)
+            jail.fail(note)
         }
     }
 }

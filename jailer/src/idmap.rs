@@ -75,16 +75,18 @@ fn namespace(owner: Identity, cell: Identity) -> io::Result<OwnedFd> {
         // SAFETY: ends this process without running its parent's exit handlers.
         unsafe { libc::_exit(0) }
     };
-    let made = write_maps(
-        child.pid,
-        &format!("{} {} 1\n", owner.uid, cell.uid),
-        &format!("{} {} 1\n", owner.gid, cell.gid),
-    )
-    .and_then(|()| {
-        let path = format!("/proc/{}/ns/user", child.pid.as_raw_nonzero());
+    let made = (|| {
+        let path = format!("/proc/{}", child.pid.as_raw_nonzero());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, path, flags, Mode::empty())?;
+        write_maps(
+            dir.as_fd(),
+            &format!("{} {} 1\n", owner.uid, cell.uid),
+            &format!("{} {} 1\n", owner.gid, cell.gid),
+        )?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        Ok(openat(CWD, path, flags, Mode::empty())?)
-    });
+        Ok(openat(&dir, "ns/user", flags, Mode::empty())?)
+    })();
     let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
     made

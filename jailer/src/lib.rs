@@ -17,6 +17,7 @@ pub mod own;
 pub mod peer;
 pub mod plan;
 pub mod process;
+pub mod read;
 pub mod readback;
 pub mod refusal;
 pub mod resolve;

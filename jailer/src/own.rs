@@ -48,7 +48,7 @@ pub fn block_signals() -> Result<SignalFd, Refusal> {
 
 /// How many seccomp filters this process is under; all its children are.
 pub fn filters() -> u32 {
-    std::fs::read_to_string("/proc/self/status")
+    crate::read::text("/proc/self/status")
         .ok()
         .and_then(|status| {
             let line = status

@@ -128,6 +128,8 @@ pub fn needs(layer: Layer) -> BTreeSet<Layer> {
     match layer {
         // Without an own mount namespace, a new root would be the whole host's.
         Layer::Root => BTreeSet::from([Layer::MountNs]),
+        // Only that user can map itself.
+        Layer::UserNs => BTreeSet::from([Layer::User]),
         // Both ask for it.
         Layer::Landlock | Layer::Seccomp => BTreeSet::from([Layer::NoNewPrivs]),
         _ => BTreeSet::new(),

@@ -1,5 +1,6 @@
 //! Processes by pidfd (pidfd_open(2)), their start times, and how they end in words.
 
+use crate::read;
 use crate::state::ProcessRecord;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since boot (proc_pid_stat(5)).
 pub fn start_time(pid: i32) -> Option<u64> {
-    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse_start_time(&read::text(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
@@ -44,7 +45,7 @@ pub fn kill_recorded(record: &ProcessRecord) {
 /// The process that a pidfd is of, in our pid namespace (pidfd_open(2)).
 pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = fs::read_to_string(path).ok()?;
+    let text = read::text(path).ok()?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     Pid::from_raw(number.trim().parse().ok()?)
 }

@@ -4,7 +4,8 @@ use crate::cell::Cell;
 use crate::cgroup::{self, CellCgroup, Controller, Hierarchy, Version};
 use crate::channel::{Word, say};
 use crate::child::{self, Jail, Note};
-use crate::layers::{namespaces, user_namespace};
+use crate::layers::namespaces;
+use crate::own;
 use crate::plan::Plan;
 use crate::process::start_time;
 use crate::readback::Notes;
@@ -67,13 +68,14 @@ pub struct Start<'a> {
     pub notes: Notes,
     journal: Journal,
     hierarchies: Vec<Hierarchy>,
+    dropped: bool,
 }
 
 impl<'a> Start<'a> {
-    /// Writes down what will be made.
+    /// Looks for the cgroup hierarchies that are needed.
     ///
     /// # Errors
-    /// Where the cgroup controllers are not there, or the journal cannot be written.
+    /// Where a controller is not there.
     pub fn begin(
         plan: &'a Plan,
         cell: &'a mut Cell,
@@ -85,6 +87,7 @@ impl<'a> Start<'a> {
             notes: Notes::default(),
             journal: Journal::new(),
             hierarchies: Vec::new(),
+            dropped: false,
         };
         if !plan.leaves_out(Layer::Cgroup) {
             let mut controllers = Controller::BASE.to_vec();
@@ -98,8 +101,6 @@ impl<'a> Start<'a> {
                 Err(e) => start.miss(Layer::Cgroup, &e)?,
             }
         }
-        start.journal.cgroups = cgroup::planned(&start.hierarchies, &plan.tenant, &plan.id);
-        start.write_journal()?;
         Ok(start)
     }
 
@@ -112,6 +113,8 @@ impl<'a> Start<'a> {
     pub fn spawn(&mut self, jail: &mut Jail<'_>) -> Result<Pid, Refusal> {
         if self.hierarchies.iter().any(|h| h.version == Version::V2) {
             self.make_cgroups()?;
+            // Something is in them as soon as it is cloned.
+            self.write_journal()?;
         }
         jail.joins = self.hierarchies.iter().any(|h| h.version == Version::V1);
         let into = match &self.cell.cgroup {
@@ -170,13 +173,13 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Makes the cgroups that are not made yet, writes down everything that is there now, and
-    /// lets the child join.
+    /// Makes the cgroups that are not made yet, writes down everything that is there then,
+    /// and lets the child join. Reads back meanwhile what cannot change any more.
     ///
     /// # Errors
     /// What could not be made or written.
     pub fn enter_cgroups(&mut self, control: BorrowedFd<'_>) -> Result<(), Refusal> {
-        if self.cell.cgroup.is_none() && !self.hierarchies.is_empty() {
+        if self.cell.cgroup.is_none() {
             self.make_cgroups()?;
         }
         let mut plan = self.plan.clone();
@@ -186,6 +189,7 @@ impl<'a> Start<'a> {
             plan,
             cgroup: self.cell.cgroup.clone(),
         });
+        // Before anything can be in the cgroups: from now on a reaper may kill what is.
         self.write_journal()?;
         let failed = |e: &dyn std::fmt::Display| Refusal::of(Layer::Cgroup, e);
         let files = match &self.cell.cgroup {
@@ -197,11 +201,24 @@ impl<'a> Start<'a> {
             // A child that is dead already is noticed by what comes next.
             let _ = say(control, Word::Join, &fds);
         }
+        drop(files);
+        // It was the last that needed them, and the child is busy.
+        self.drop_rights()?;
+        if let Some(cgroup) = &mut self.cell.cgroup {
+            cgroup.check();
+        }
+        namespaces::look_at_own();
         Ok(())
     }
 
+    /// Makes the cgroups, which are written down before.
     fn make_cgroups(&mut self) -> Result<(), Refusal> {
         let plan = self.plan;
+        self.journal.cgroups = cgroup::planned(&self.hierarchies, &plan.tenant, &plan.id);
+        self.write_journal()?;
+        if self.hierarchies.is_empty() {
+            return Ok(());
+        }
         let made = CellCgroup::create(
             &self.hierarchies,
             &plan.tenant,
@@ -212,59 +229,69 @@ impl<'a> Start<'a> {
             Ok(cgroup) => {
                 self.journal.cgroups = cgroup.records();
                 self.cell.cgroup = Some(cgroup);
-                // Before anything can be in it: from now on a reaper may kill what is.
-                self.write_journal()
+                Ok(())
             }
             Err(e) => self.miss(Layer::Cgroup, &e),
         }
     }
 
-    /// Waits for the child's next note. Answers those that are meant for the supervisor, and
-    /// keeps the others. `None`: its end of the socket is closed.
+    /// Waits for what the child has to tell, and keeps most of it. Returns a note that asks for
+    /// an answer; `None`: its end of the socket is closed.
     ///
     /// # Errors
     /// [`Note::Failed`], and a child that says nothing at all.
-    pub fn next_note(&mut self, wires: &Wired) -> Result<Option<Note>, Refusal> {
+    pub fn hear(&mut self, wires: &Wired) -> Result<Option<Note>, Refusal> {
         loop {
-            let mut fds = [PollFd::new(&wires.status, PollFlags::IN)];
-            let limit = Timespec {
-                tv_sec: CHILD_TIME.as_secs() as i64,
-                tv_nsec: 0,
+            let Some(notes) = self.message(wires)? else {
+                return Ok(None);
             };
+            for note in notes {
+                match note {
+                    Note::Failed { layer, message } => return Err(Refusal { layer, message }),
+                    // Both are the last of their message.
+                    Note::NoProgram { .. } | Note::Ready { .. } => return Ok(Some(note)),
+                    note => self.notes.add(note),
+                }
+            }
+        }
+    }
+
+    /// The child's next message.
+    fn message(&self, wires: &Wired) -> Result<Option<Vec<Note>>, Refusal> {
+        let mut fds = [PollFd::new(&wires.status, PollFlags::IN)];
+        let limit = Timespec {
+            tv_sec: CHILD_TIME.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        loop {
             match poll(&mut fds, Some(&limit)) {
-                Err(rustix::io::Errno::INTR) => continue,
-                Ok(1) => {}
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(1) => break,
                 _ => {
                     return Err(Refusal::new(
                         "the child does not finish its steps; report this",
                     ));
                 }
             }
-            let note = match seqpacket::recv::<Note>(wires.status.as_fd()) {
-                Ok(Some((note, _))) => note,
-                // Closed; or reset, where it was closed before our last word was read.
-                Ok(None) | Err(seqpacket::SeqpacketError::Socket(_)) => return Ok(None),
-                Err(e) => return Err(Refusal::new(format!("the child's note: {e}; report this"))),
-            };
-            match note {
-                Note::Failed { layer, message } => return Err(Refusal { layer, message }),
-                Note::Unmapped => {
-                    user_namespace::map(wires.pid, self.plan).map_err(|e| {
-                        Refusal::of(
-                            Layer::UserNs,
-                            format!(
-                                "writing the maps of the user namespace: {e}; run the jailer \
-                                 with CAP_SETUID and CAP_SETGID, where uid {} is mapped",
-                                self.plan.identity.uid
-                            ),
-                        )
-                    })?;
-                    let _ = say(wires.control.as_fd(), Word::Mapped, &[]);
-                }
-                Note::NoProgram { .. } | Note::Ready { .. } => return Ok(Some(note)),
-                note => self.notes.add(note),
-            }
         }
+        match seqpacket::recv::<Vec<Note>>(wires.status.as_fd()) {
+            Ok(Some((notes, _))) => Ok(Some(notes)),
+            // Closed; or reset, where it was closed before our last word was read.
+            Ok(None) | Err(seqpacket::SeqpacketError::Socket(_)) => Ok(None),
+            Err(e) => Err(Refusal::new(format!("the child's notes: {e}; report this"))),
+        }
+    }
+
+    /// Gives up the supervisor's rights, unless that is done already.
+    ///
+    /// # Errors
+    /// The calls' own.
+    pub fn drop_rights(&mut self) -> Result<(), Refusal> {
+        if !self.dropped {
+            own::drop_rights()?;
+            self.dropped = true;
+        }
+        Ok(())
     }
 
     /// Notes that a layer is not there, if it may be missing.

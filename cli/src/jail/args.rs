@@ -1,6 +1,6 @@
 //! The arguments of `casemate jail`, as they are typed.
 
-use clap::{Args, ValueHint};
+use clap::{Args, Parser, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -99,4 +99,42 @@ pub struct JailArgs {
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// `casemate jail` without the other commands, whose definitions take longer to build than
+/// a jail's namespaces.
+#[derive(Debug, Parser)]
+struct Alone {
+    #[command(flatten)]
+    args: JailArgs,
+}
+
+/// The arguments of `casemate jail`, if it is that and they are good. What else there is to
+/// say of them, the whole definition says.
+pub fn alone(words: impl Iterator<Item = OsString>) -> Option<JailArgs> {
+    let mut words = words.skip(1);
+    if words.next()? != "jail" {
+        return None;
+    }
+    let words = std::iter::once("jail".into()).chain(words);
+    Some(Alone::try_parse_from(words).ok()?.args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alone_it_is_the_same() {
+        let words = |text: &str| {
+            let words: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            alone(words.into_iter())
+        };
+        let args = words("casemate jail --ro /x --pids=3 -- jail --help").unwrap();
+        assert_eq!(args.ro, ["/x"]);
+        assert_eq!(args.command, ["jail", "--help"]);
+        assert!(words("casemate run -- jail").is_none());
+        assert!(words("casemate jail --help").is_none());
+        assert!(words("casemate jail --no-such").is_none());
+    }
 }

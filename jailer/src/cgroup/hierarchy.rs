@@ -1,10 +1,10 @@
 //! Which cgroup hierarchies the host has, and which of them the limits need.
 
 use super::{CgroupError, TOP};
+use crate::read;
 use casemate_proto::id::{CellId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -94,10 +94,9 @@ pub fn detect() -> Result<Vec<Hierarchy>, CgroupError> {
 /// [`CgroupError::NoController`].
 pub fn detect_for(controllers: &[Controller]) -> Result<Vec<Hierarchy>, CgroupError> {
     let path = Path::new("/proc/self/mountinfo");
-    let mountinfo =
-        fs::read_to_string(path).map_err(|source| CgroupError::file("read", path, source))?;
+    let mountinfo = read::text(path).map_err(|source| CgroupError::file("read", path, source))?;
     detect_in(&mountinfo, controllers, |mount| {
-        fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
+        read::text(mount.join("cgroup.controllers")).unwrap_or_default()
     })
 }
 

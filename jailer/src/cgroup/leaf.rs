@@ -94,7 +94,7 @@ impl Leaf {
             .map(|setting| {
                 let path = self.path.join(&*setting.file);
                 let found =
-                    fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+                    crate::read::text(&path).map_err(|e| CgroupError::file("read", &path, e))?;
                 match found.lines().any(|line| line.trim_end() == setting.shown) {
                     true => Ok(format!("{} {}", setting.file, setting.value)),
                     false => Err(CgroupError::NotAsSet {
@@ -124,7 +124,7 @@ impl Leaf {
             Version::V1 => "tasks",
             Version::V2 => "cgroup.threads",
         });
-        let text = fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+        let text = crate::read::text(&path).map_err(|e| CgroupError::file("read", &path, e))?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
@@ -175,7 +175,7 @@ impl Leaf {
             Version::V1 => "memory.max_usage_in_bytes",
             Version::V2 => "memory.peak",
         };
-        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        let text = crate::read::text(self.path.join(file)).ok()?;
         text.trim_end().parse().ok()
     }
 
@@ -185,7 +185,7 @@ impl Leaf {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         };
-        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        let text = crate::read::text(self.path.join(file)).ok()?;
         text.lines()
             .find_map(|line| line.strip_prefix("oom_kill "))?
             .parse()
@@ -226,7 +226,7 @@ fn delegate(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
         return Ok(());
     }
     let path = parent.join("cgroup.subtree_control");
-    let there = fs::read_to_string(&path).map_err(|e| CgroupError::file("read", &path, e))?;
+    let there = crate::read::text(&path).map_err(|e| CgroupError::file("read", &path, e))?;
     let missing: Vec<String> = hierarchy
         .controllers
         .iter()
@@ -251,7 +251,7 @@ fn delegate(hierarchy: &Hierarchy, parent: &Path) -> Result<(), CgroupError> {
 /// Whether any swap is on (proc_swaps(5): one line a swap area, under one line of titles).
 /// Where the kernel does not tell, it has none.
 fn host_has_swap() -> bool {
-    match fs::read_to_string("/proc/swaps") {
+    match crate::read::text("/proc/swaps") {
         Ok(text) => text.lines().count() > 1,
         Err(e) => e.kind() != io::ErrorKind::NotFound,
     }

@@ -124,6 +124,9 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellCgroup {
     leaves: Vec<Leaf>,
+    /// What the limits read as, once they were looked at.
+    #[serde(skip)]
+    checked: Option<Result<Vec<String>, String>>,
 }
 
 /// Where the cell's cgroups will be: for the journal, before anything is made.
@@ -148,7 +151,10 @@ impl CellCgroup {
         id: &CellId,
         limits: &CgroupLimits,
     ) -> Result<Self, CgroupError> {
-        let mut made = Self { leaves: Vec::new() };
+        let mut made = Self {
+            leaves: Vec::new(),
+            checked: None,
+        };
         for hierarchy in hierarchies {
             match Leaf::create(hierarchy, tenant, id) {
                 Ok(leaf) => {
@@ -166,6 +172,27 @@ impl CellCgroup {
             }
         }
         Ok(made)
+    }
+
+    /// Reads all limits, which nobody but us can set, and keeps what they read as.
+    pub fn check(&mut self) {
+        self.checked = Some(self.read_limits());
+    }
+
+    /// What the limits read as: as kept, or now. `Err` names one that is not as it was set.
+    ///
+    /// # Errors
+    /// In words, for the report.
+    pub fn limits(&self) -> Result<Vec<String>, String> {
+        self.checked.clone().unwrap_or_else(|| self.read_limits())
+    }
+
+    fn read_limits(&self) -> Result<Vec<String>, String> {
+        let mut all = Vec::new();
+        for leaf in &self.leaves {
+            all.extend(leaf.check_limits().map_err(|e| e.to_string())?);
+        }
+        Ok(all)
     }
 
     /// What was made, for the journal.

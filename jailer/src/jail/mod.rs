@@ -168,7 +168,7 @@ fn live(
     let wired = spawn::spawn(&mut start, &exec, &idmaps)?;
     drop(idmaps);
     start.enter_cgroups(wired.control.as_fd())?;
-    let environment = match start.next_note(&wired)? {
+    let environment = match start.hear(&wired)? {
         Some(Note::Ready { environment }) => environment,
         Some(Note::NoProgram { found, message }) => return Ok(no_program(found, message)),
         _ => {
@@ -181,8 +181,6 @@ fn live(
     };
     account.times.ready = Some(clock::now_us());
     let program = watch::program(wired.control.as_fd())?;
-    own::drop_rights()?;
-
     let notes = std::mem::take(&mut start.notes);
     let init = wired.pid;
     let unread = |e: String| {
@@ -190,7 +188,7 @@ fn live(
             "cannot read the confinement back: {e}; mount /proc without hidepid"
         ))
     };
-    let cgroup = cell.cgroup.as_ref();
+    let cgroup = start.cell.cgroup.as_ref();
     let mut seen = Seen::look(program.pid, &plan, &notes, cgroup, Moment::Start)
         .and_then(|seen| seen.with_init(init))
         .map_err(unread)?;
@@ -202,25 +200,16 @@ fn live(
 
     account.times.go = Some(clock::now_us());
     watch::go(wired.status.as_fd())?;
-    match start_of(&wired.status)? {
-        Some(Note::NoProgram { found, message }) => return Ok(no_program(found, message)),
-        Some(note) => return Err(Refusal::new(format!("{note:?} after its go; report this"))),
-        None => {}
-    }
-    let child = cell.child.as_ref().expect("spawned above");
+    let child = start.cell.child.as_ref().expect("spawned above");
     let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd());
     account.times.ended = Some(clock::now_us());
-    Ok(life)
-}
-
-/// What comes of the exec: nothing, or a last note.
-fn start_of(status: &impl AsFd) -> Result<Option<Note>, Refusal> {
-    use casemate_proto::seqpacket::{SeqpacketError, recv};
-    match recv::<Note>(status.as_fd()) {
-        Ok(Some((Note::Failed { layer, message }, _))) => Err(Refusal { layer, message }),
-        Ok(Some((note, _))) => Ok(Some(note)),
-        Ok(None) | Err(SeqpacketError::Socket(_)) => Ok(None),
-        Err(e) => Err(Refusal::new(format!("the child's note: {e}; report this"))),
+    if matches!(life, Life::Over(_)) {
+        return Ok(life);
+    }
+    // A program that was executed has closed its end of the socket without a word.
+    match start.hear(&wired)? {
+        Some(Note::NoProgram { found, message }) => Ok(no_program(found, message)),
+        _ => Ok(life),
     }
 }
 

@@ -77,6 +77,8 @@ pub fn spawn(
         joins: false,
         absent: BTreeSet::new(),
         forbidden: None,
+        proc_self: None,
+        notes: Vec::new(),
         missing: BTreeSet::new(),
         who: Who::Init,
     };

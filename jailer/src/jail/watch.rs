@@ -63,6 +63,7 @@ pub fn program(control: BorrowedFd<'_>) -> Result<Waiting, Refusal> {
         ))
     };
     let mut fds = hear(control, Word::Program).map_err(|e| failed(&e))?;
+    hear(control, Word::Confined).map_err(|e| failed(&e))?;
     let pidfd = fds.pop().ok_or_else(|| failed(&"no pidfd"))?;
     let pid = pid_of(pidfd.as_fd()).ok_or_else(|| failed(&"its pidfd tells no number"))?;
     Ok(Waiting { pid, pidfd })
@@ -91,12 +92,11 @@ impl Watch {
         })
     }
 
-    /// Watches until the program, or everything, has ended. Signals go to the program's
+    /// Watches until the init, and with it everything, has ended. Signals go to the program's
     /// process group, by way of the init.
     pub(super) fn attend(&self, init: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Life {
         loop {
             let mut fds = [
-                PollFd::from_borrowed_fd(control, PollFlags::IN),
                 PollFd::from_borrowed_fd(init, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             ];
@@ -113,19 +113,16 @@ impl Watch {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return Life::Gone,
             }
-            let [told, gone, signal] = fds.map(|fd| !fd.revents().is_empty());
-            if told {
+            let [gone, signal] = fds.map(|fd| !fd.revents().is_empty());
+            if gone {
                 return match ended(control) {
                     Some(exit) => Life::Program(exit),
                     None => Life::Gone,
                 };
             }
-            if gone {
-                return Life::Gone;
-            }
             if signal && let Ok(Some(info)) = self.signals.read_signal() {
                 let number = [info.ssi_signo as u8];
-                // A jail that is gone is noticed by the next look.
+                // An init that is gone is noticed by the next look.
                 let _ = rustix::io::write(control, &number);
             }
             if self
@@ -138,7 +135,7 @@ impl Watch {
     }
 }
 
-/// The wait status that the init tells.
+/// The wait status that the init told before its end.
 fn ended(control: BorrowedFd<'_>) -> Option<Exit> {
     let mut status = [0; 4];
     match rustix::io::read(control, &mut status) {

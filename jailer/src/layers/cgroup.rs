@@ -49,15 +49,13 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
     };
     let declared: Vec<String> = cgroup.leaves().iter().flat_map(|l| l.declared()).collect();
     let observed = (|| {
-        let mut limits = Vec::new();
         for leaf in cgroup.leaves() {
             let inside = leaf.threads().map_err(|e| e.to_string())?;
             if let Some(outside) = seen.threads().iter().find(|t| !inside.contains(&t.tid)) {
                 return Err(format!("{outside} is not in {}", leaf.path().display()));
             }
-            limits.extend(leaf.check_limits().map_err(|e| e.to_string())?);
         }
-        Ok(limits.join(", "))
+        cgroup.limits().map(|limits| limits.join(", "))
     })();
     Observation::of(declared.join(", "), observed)
 }

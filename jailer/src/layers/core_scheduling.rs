@@ -38,7 +38,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
         )
     };
     libc_result(created.into()).map_err(failed)?;
-    jail.note(&Note::Core(cookie().map_err(failed)?));
+    jail.note(Note::Core(cookie().map_err(failed)?));
     Ok(())
 }
 

@@ -61,7 +61,7 @@ fn find(jail: &mut Jail<'_>) -> Result<(), StepError> {
         Some(Errno::ISDIR) => "it is a directory".to_owned(),
         Some(e) => format!("{e}; make it executable by everybody (chmod 755)"),
     };
-    jail.fail(&Note::NoProgram {
+    jail.fail(Note::NoProgram {
         found: refused.is_some(),
         message,
     })
@@ -101,8 +101,9 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     }
 }
 
-fn execute_vmm(jail: &Jail<'_>, binary: i32) -> Result<(), StepError> {
-    jail.note(&Note::NoNewPrivs(no_new_privs().unwrap_or(false)));
+fn execute_vmm(jail: &mut Jail<'_>, binary: i32) -> Result<(), StepError> {
+    jail.note(Note::NoNewPrivs(no_new_privs().unwrap_or(false)));
+    jail.tell();
     // Only a jailer built for tests says this, and only a VMM built for tests listens.
     let left_out = left_out(jail);
     let argv = [
@@ -141,7 +142,7 @@ fn execute_vmm(jail: &Jail<'_>, binary: i32) -> Result<(), StepError> {
     }
 }
 
-fn execute_program(jail: &Jail<'_>) -> Result<(), StepError> {
+fn execute_program(jail: &mut Jail<'_>) -> Result<(), StepError> {
     let path = &jail.exec.candidates[jail.chosen];
     // SAFETY: both arrays end with null and hold C strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), jail.exec.argv.as_ptr(), jail.environment) };
@@ -159,7 +160,7 @@ fn execute_program(jail: &Jail<'_>) -> Result<(), StepError> {
         Some(libc::ENOEXEC) => (true, "it is neither a program of this machine nor a script"),
         _ => (true, "see execve(2)"),
     };
-    jail.fail(&Note::NoProgram {
+    jail.fail(Note::NoProgram {
         found,
         message: format!("{e}; {why}"),
     })

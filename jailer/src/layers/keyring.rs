@@ -41,7 +41,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             ));
         }
     };
-    jail.note(&Note::Keyring(seen.map_err(|e| e.to_string())));
+    jail.note(Note::Keyring(seen.map_err(|e| e.to_string())));
     Ok(())
 }
 

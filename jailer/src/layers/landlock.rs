@@ -69,7 +69,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             let abi = kernel_abi.map_or(effective_abi.to_string(), |abi| abi.to_string());
             let probed = probe(forbidden.as_ref(), effective_abi, jail.plan)
                 .map(|tried| format!("ABI {abi}; refused: {tried}"));
-            jail.note(&Note::Landlock(probed));
+            jail.note(Note::Landlock(probed));
             Ok(())
         }
         _ => Err(StepError::new(

@@ -62,7 +62,7 @@ pub fn furnish(
                 Some(tree) => tree,
                 None => {
                     jail.absent.insert(at);
-                    jail.note(&Note::Absent(at));
+                    jail.note(Note::Absent(at));
                     continue;
                 }
             },

@@ -13,9 +13,11 @@ use casemate_proto::cell::Layer;
 use rustix::fs::{Mode, OFlags, open, stat};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// The mount namespace.
 pub const MOUNT: Step = Step {
@@ -134,6 +136,29 @@ pub fn obstacle(layer: Layer) -> Option<String> {
     none.then(|| format!("{sysctl} is 0: raise it"))
 }
 
+/// Looks at this process' own namespaces, which it never leaves, ahead of the time when they
+/// are compared with.
+pub fn look_at_own() {
+    for layer in Layer::ALL {
+        let _ = own_link(link(layer));
+    }
+}
+
+/// The supervisor's own namespace of a kind.
+fn own_link(link: &'static str) -> Result<String, String> {
+    static SEEN: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    let mut seen = SEEN.lock().map_err(|e| e.to_string())?;
+    if let Some(known) = seen.get(link) {
+        return Ok(known.clone());
+    }
+    let found = fs::read_link(format!("/proc/self/ns/{link}"))
+        .map_err(|e| format!("/proc/self/ns/{link}: {e}"))?
+        .to_string_lossy()
+        .into_owned();
+    seen.insert(link, found.clone());
+    Ok(found)
+}
+
 /// Each thread's namespace against the supervisor's own.
 pub fn read_back(layer: Layer, seen: &Seen<'_>) -> Observation {
     let link = link(layer);
@@ -147,10 +172,7 @@ pub fn read_back(layer: Layer, seen: &Seen<'_>) -> Observation {
         Network::Join(path) => format!("that of {path}"),
     };
     let observed = (|| {
-        let supervisors = fs::read_link(format!("/proc/self/ns/{link}"))
-            .map_err(|e| format!("/proc/self/ns/{link}: {e}"))?
-            .to_string_lossy()
-            .into_owned();
+        let supervisors = own_link(link)?;
         let wanted = match network {
             Network::None => None,
             Network::Host => Some(supervisors.clone()),

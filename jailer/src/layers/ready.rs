@@ -15,9 +15,9 @@ pub const STEP: Step = Step {
 };
 
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    jail.note_plainly(&Note::Ready {
-        environment: jail.environment.addr(),
-    });
+    let environment = jail.environment.addr();
+    jail.note(Note::Ready { environment });
+    jail.tell();
     let mut word = [0];
     loop {
         match rustix::io::read(jail.status(), &mut word) {

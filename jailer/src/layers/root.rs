@@ -4,7 +4,7 @@
 //! All of it is built under the host's root, by fds, and only then made the root: so the
 //! host's paths are there as long as they are needed, and not a moment longer.
 
-use super::{FIRST, Observation, Step, StepError, dev, mounts};
+use super::{FIRST, Observation, Step, StepError, dev, mounts, user_namespace};
 use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_policy::Proc;
@@ -71,6 +71,8 @@ pub(super) fn failed(what: &'static str) -> impl Fn(Errno) -> StepError {
 }
 
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    // For a step to come: its own, of the host's.
+    jail.proc_self = user_namespace::proc_self().ok();
     if jail.plan.program().is_some() {
         let made = detached().map_err(failed("making a directory to try Landlock with"))?;
         jail.forbidden = Some(made);

@@ -3,9 +3,13 @@
 use super::{FIRST, Observation, Step, StepError};
 use crate::child::Jail;
 use crate::readback::Seen;
+use crate::state::Identity;
 use casemate_proto::cell::Layer;
 use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitiesSecureBits, set_capabilities_secure_bits, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
 
 /// Supplementary groups: dropped while that is still allowed; in the user namespace,
 /// setgroups(2) is not.
@@ -16,12 +20,21 @@ pub const GROUPS: Step = Step {
     apply: groups,
 };
 
-/// User and group.
+/// User and group of the host's. What a process may do then, only capabilities say, which
+/// are kept for the steps to come.
 pub const STEP: Step = Step {
     name: "user",
     who: FIRST,
     layer: Some(Layer::User),
     apply,
+};
+
+/// The same as they are called in the user namespace.
+pub const INSIDE: Step = Step {
+    name: "user-inside",
+    who: FIRST,
+    layer: Some(Layer::User),
+    apply: inside,
 };
 
 const REMEDY: &str = "run the jailer with CAP_SETUID and CAP_SETGID, in a user namespace that \
@@ -32,8 +45,19 @@ fn groups(_: &mut Jail<'_>) -> Result<(), StepError> {
 }
 
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
-    let mapped = jail.plan.declares(Layer::UserNs) && !jail.missing.contains(&Layer::UserNs);
-    let identity = jail.plan.inside(mapped);
+    set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)
+        .map_err(|e| StepError::new("setting the securebits", e, "run with CAP_SETPCAP"))?;
+    become_user(jail.plan.identity)
+}
+
+fn inside(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    match jail.plan.declares(Layer::UserNs) && !jail.missing.contains(&Layer::UserNs) {
+        true => become_user(jail.plan.inside(true)),
+        false => Ok(()),
+    }
+}
+
+fn become_user(identity: Identity) -> Result<(), StepError> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     set_thread_res_gid(gid, gid, gid)
         .and_then(|()| set_thread_res_uid(uid, uid, uid))

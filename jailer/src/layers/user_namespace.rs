@@ -3,18 +3,18 @@
 //! from limits) is out of reach even for a process that becomes 0 inside.
 //!
 //! It is made last of all namespaces. So the others, the mounts among them, are owned by the
-//! host's, and no capability in this one is of any use on them.
+//! host's, and no capability in this one is of any use on them. Its maker is the cell's user
+//! already, who may map that one user, itself, without anybody's help.
 
 use super::{FIRST, Observation, Step, StepError, namespaces};
-use crate::channel::{Word, hear};
-use crate::child::{Jail, Note};
-use crate::plan::Plan;
+use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_proto::cell::Layer;
-use rustix::process::Pid;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The step.
 pub const STEP: Step = Step {
@@ -25,35 +25,45 @@ pub const STEP: Step = Step {
 };
 
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let (inside, outside) = (jail.plan.inside(true), jail.plan.identity);
     // SAFETY: only CLONE_FILES could make fds of this process invalid, and it is not given.
     unsafe { unshare_unsafe(UnshareFlags::NEWUSER) }
         .map_err(|e| namespaces::failed(Layer::UserNs, e))?;
-    jail.note(&Note::Unmapped);
-    hear(jail.control(), Word::Mapped)
-        .map(drop)
-        .map_err(|e| StepError::new("waiting for the maps", e, "see the supervisor's error"))
+    let proc_self = match jail.proc_self.take() {
+        Some(dir) => Ok(dir),
+        // The root was let be missing: it is the host's still.
+        None => proc_self(),
+    }
+    .map_err(|e| StepError::new("opening /proc/self", e, "mount the host's /proc"))?;
+    // The files are root's while the process is not dumpable, which the change of user made
+    // it. Nobody else has this user, and it is undone at once.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .and_then(|()| {
+            write_maps(
+                proc_self.as_fd(),
+                &format!("{} {} 1\n", inside.uid, outside.uid),
+                &format!("{} {} 1\n", inside.gid, outside.gid),
+            )
+        })
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|e| StepError::new("writing the maps", e, "mount the host's /proc writable"))
 }
 
-/// The supervisor's part: writes the maps of the child's new namespace.
+/// This process' directory in the host's `/proc`, for when that is out of sight.
 ///
 /// # Errors
-/// The calls' own.
-pub fn map(pid: Pid, plan: &Plan) -> io::Result<()> {
-    let (inside, outside) = (plan.inside(true), plan.identity);
-    write_maps(
-        pid,
-        &format!("{} {} 1\n", inside.uid, outside.uid),
-        &format!("{} {} 1\n", inside.gid, outside.gid),
-    )
+/// The call's own.
+pub(super) fn proc_self() -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, "/proc/self", flags, Mode::empty())
 }
 
-/// Writes both maps of a process' user namespace, in which setgroups(2) stays forbidden.
-pub(crate) fn write_maps(pid: Pid, uids: &str, gids: &str) -> io::Result<()> {
+/// Writes both maps of a process' user namespace, in which setgroups(2) stays forbidden, by
+/// its directory in `/proc`.
+pub(crate) fn write_maps(dir: BorrowedFd<'_>, uids: &str, gids: &str) -> Result<(), Errno> {
     let write = |file: &str, text: &str| {
-        OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/{}/{file}", pid.as_raw_nonzero()))?
-            .write_all(text.as_bytes())
+        let fd = openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&fd, text.as_bytes()).map(drop)
     };
     write("setgroups", "deny")?;
     write("gid_map", gids)?;

@@ -57,7 +57,7 @@ impl Notes {
             Note::Landlock(result) => self.landlock = Some(result),
             Note::Keyring(result) => self.keyring = Some(result),
             Note::Core(cookie) => self.core = Some(cookie),
-            Note::Failed { .. } | Note::NoProgram { .. } | Note::Unmapped | Note::Ready { .. } => {}
+            Note::Failed { .. } | Note::NoProgram { .. } | Note::Ready { .. } => {}
         }
     }
 }
@@ -153,7 +153,7 @@ impl<'a> Seen<'a> {
     /// Where its status cannot be read.
     pub fn with_init(mut self, init: Pid) -> Result<Self, String> {
         let path = format!("/proc/{}/status", init.as_raw_nonzero());
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        let text = crate::read::text(&path).map_err(|e| format!("{path}: {e}"))?;
         let thread = ThreadSeen::parse(&text).ok_or(format!("{path} is malformed"))?;
         self.init = Some(thread);
         Ok(self)
@@ -197,11 +197,7 @@ impl<'a> Seen<'a> {
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        let mut text = Vec::with_capacity(4096);
-        while rustix::io::read(&fd, rustix::buffer::spare_capacity(&mut text))? > 0 {
-            text.reserve(4096);
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        crate::read::all(&fd)
     }
 
     /// Target of a link under `/proc/PID`.

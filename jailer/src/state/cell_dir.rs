@@ -4,7 +4,7 @@ use super::lock::{Attempt, attempt};
 use super::{Journal, StateError};
 use casemate_beneath::{Dir, DirError};
 use casemate_proto::id::{CellId, TenantId};
-use rustix::fs::{OFlags, renameat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
-const JOURNAL_NEW: &str = "journal.new";
 
 /// Tries after which something must be wrong. Each repeat means that another process
 /// finished with the same id at that moment.
@@ -97,35 +96,36 @@ impl CellDir {
             .take(MAX_JOURNAL)
             .read_to_end(&mut text)
             .map_err(|e| self.call("read", JOURNAL, &e))?;
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|source| StateError::Journal {
-                path: self.dir.path().join(JOURNAL),
-                source,
-            })
+        last_line(&text)
+            .map(serde_json::from_slice)
+            .transpose()
+            .map_err(|source| self.malformed(source))
     }
 
-    /// Replaces the journal, as a whole or not at all.
+    /// Adds a line that replaces all before it. One that is not whole, because its writer was
+    /// killed, is as if it were not there.
     ///
     /// Not synced to a disk: a host that goes down takes all that the journal speaks of along.
     ///
     /// # Errors
     /// A call's own.
     pub fn write_journal(&self, journal: &Journal) -> Result<(), StateError> {
-        let text = serde_json::to_vec(journal).map_err(|source| StateError::Journal {
-            path: self.dir.path().join(JOURNAL_NEW),
-            source,
-        })?;
-        // Left there by a holder that was killed while it wrote.
-        self.dir.remove_file(JOURNAL_NEW)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        let file = self.dir.file(JOURNAL_NEW, flags)?;
+        let mut line = serde_json::to_vec(journal).map_err(|source| self.malformed(source))?;
+        line.push(b'\n');
+        let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY;
+        let file = self.dir.file(JOURNAL, flags)?;
         File::from(file)
-            .write_all(&text)
-            .map_err(|e| self.call("write", JOURNAL_NEW, &e))?;
-        renameat(&self.dir, JOURNAL_NEW, &self.dir, JOURNAL)
-            .map_err(|source| self.dir.failed("rename", OsStr::new(JOURNAL_NEW), source))?;
+            .write_all(&line)
+            .map_err(|e| self.call("write", JOURNAL, &e))?;
         Ok(())
+    }
+
+    /// Removes what an earlier holder wrote, once it is undone.
+    ///
+    /// # Errors
+    /// A call's own.
+    pub fn forget(&self) -> Result<(), StateError> {
+        Ok(self.dir.remove_file(JOURNAL)?)
     }
 
     /// Removes the directory and gives up the lock. The files go first, the lock's last,
@@ -134,15 +134,40 @@ impl CellDir {
     /// # Errors
     /// A call's own. The lock is given up in any case.
     pub fn remove(self, run: &Dir) -> Result<(), StateError> {
-        self.dir.remove_file(JOURNAL_NEW)?;
         self.dir.remove_file(JOURNAL)?;
         self.dir.remove_file(LOCK)?;
         self.tenant_dir.remove_dir(self.id.as_str())?;
         Ok(run.remove_dir(self.tenant.as_str())?)
     }
 
+    fn malformed(&self, source: serde_json::Error) -> StateError {
+        StateError::Journal {
+            path: self.dir.path().join(JOURNAL),
+            source,
+        }
+    }
+
     fn call(&self, what: &'static str, name: &str, e: &std::io::Error) -> DirError {
         let source = Errno::from_io_error(e).unwrap_or(Errno::IO);
         self.dir.failed(what, OsStr::new(name), source)
+    }
+}
+
+/// The last line that has an end.
+fn last_line(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().rposition(|&byte| byte == b'\n')?;
+    text[..end].rsplit(|&byte| byte == b'\n').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn only_whole_lines_count() {
+        assert_eq!(last_line(b"a\nbc\nd"), Some(&b"bc"[..]));
+        assert_eq!(last_line(b"a\n"), Some(&b"a"[..]));
+        assert_eq!(last_line(b"a"), None);
+        assert_eq!(last_line(b""), None);
     }
 }

@@ -83,11 +83,10 @@ fn live(
     // The child has its own copies.
     drop(passed);
     start.enter_cgroups(wired.control.as_fd())?;
-    if start.next_note(&wired)?.is_some() {
+    if start.hear(&wired)?.is_some() {
         return Err(Refusal::new("the child speaks out of turn; report this"));
     }
     let notes = std::mem::take(&mut start.notes);
-    own::drop_rights()?;
     let child = cell.child.as_ref().expect("spawned above");
     let control = wired.control;
     let configure = match &plan.subject {
@@ -176,6 +175,8 @@ fn spawn(start: &mut Start<'_>, passed: &Passed) -> Result<Wired, Refusal> {
         joins: false,
         absent: BTreeSet::new(),
         forbidden: None,
+        proc_self: None,
+        notes: Vec::new(),
         missing: BTreeSet::new(),
         who: Who::Vm,
     };
