@@ -25,6 +25,9 @@ const JAIL: [(&str, &str); 3] = [
     ("network.toml", "NETWORK"),
 ];
 
+/// The jail around a VMM.
+const CELL: (&str, &str) = ("cell.toml", "CELL");
+
 /// The jail's own first process.
 const INIT: (&str, &str) = ("init.toml", "INIT");
 
@@ -53,6 +56,15 @@ fn main() {
             compile(file, &vmm).map(|compiled| emit::threads(name, &compiled)),
         );
     }
+    let readers = Readers {
+        folder: &vmm,
+        shipped: &vmm,
+    };
+    let cell = compile_policy(CELL.0, readers);
+    take(
+        "vmm",
+        cell.map(|compiled| emit::policy(CELL.1, &compiled.policy)),
+    );
     let jail = folder("jail");
     let readers = Readers {
         folder: &jail,

@@ -29,6 +29,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run a program in a jail, without a VM
     Jail(Box<crate::jail::args::JailArgs>),
+    /// Check, explain, compare, compile and propose policies
+    Policy(crate::policy::args::PolicyArgs),
     /// Say what this host can and cannot do, with consequence and remedy
     Doctor(DoctorArgs),
     /// Manage the kernels that guests boot

@@ -7,6 +7,7 @@ mod doctor;
 mod generate;
 mod jail;
 mod kernels;
+mod policy;
 mod run;
 pub mod say;
 
@@ -37,6 +38,7 @@ pub fn main(startup: &Startup) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::main(&args, startup),
         Command::Jail(args) => jail::main(&args, startup),
+        Command::Policy(args) => policy::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Kernel(args) => kernels::command::main(&args),
         Command::Reap(args) => run::reap_main(&args),

@@ -13,10 +13,11 @@
 //! ```
 
 mod install;
+pub mod report;
 mod shipped;
 
 pub use install::{Filter, InstallError};
-pub use shipped::{JAIL_NAMES, jail, jail_init, jail_source, vmm_source};
+pub use shipped::{CELL_NAME, JAIL_NAMES, cell, jail, jail_init, jail_source, vmm_source};
 
 use casemate_policy as model;
 use libc::sock_filter;

@@ -1,6 +1,6 @@
 //! The shipped policies of whole jails, and the texts that all shipped ones were made from.
 
-use crate::{DEFAULT, INIT, JAIL_SOURCES, NETWORK, STRICT, VMM_SOURCES};
+use crate::{CELL, DEFAULT, INIT, JAIL_SOURCES, NETWORK, STRICT, VMM_SOURCES};
 use casemate_policy::{Filter, Policy};
 use std::io;
 
@@ -15,6 +15,14 @@ pub fn jail(name: &str) -> Option<&'static Policy> {
         "network" => Some(&NETWORK),
         _ => None,
     }
+}
+
+/// The name of the policy of the jail around a VMM.
+pub const CELL_NAME: &str = "cell";
+
+/// The jail around a VMM, as far as no launch takes away from it.
+pub fn cell() -> &'static Policy {
+    &CELL
 }
 
 /// The filter of the jail's own first process.
@@ -60,6 +68,7 @@ mod tests {
             assert!(policy.seccomp.is_some(), "{name}");
             assert!(jail_source(&format!("{name}.toml")).is_ok());
         }
+        assert_eq!(cell().name, CELL_NAME);
         assert_eq!(jail("setup"), None);
         assert!(vmm_source("setup.toml").is_ok());
         assert!(jail_source("../vmm/setup.toml").is_err());

@@ -2,11 +2,10 @@
 
 pub mod args;
 mod record;
-mod stopgap;
 mod validate;
 
 use crate::run::report;
-use crate::{Startup, say};
+use crate::{Startup, policy, say};
 use args::JailArgs;
 use casemate_jailer::jail::{self, Account, End, Request};
 use casemate_proto::status::{OWN_FAILURE, Outcome};
@@ -45,7 +44,7 @@ fn prepare(args: &JailArgs, startup: &Startup) -> Result<Request, String> {
     if let Some(fd) = startup.closed.iter().position(|&closed| closed) {
         return Err(crate::run::closed(fd).to_owned());
     }
-    let policy = stopgap::policy(&args.policy)?;
+    let policy = policy::load::jail(&args.policy).map_err(|e| e.to_string())?;
     validate::request(args, policy).map_err(|e| e.to_string())
 }
 

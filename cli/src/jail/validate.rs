@@ -336,7 +336,7 @@ mod tests {
         let Command::Jail(args) = Cli::try_parse_from(words).unwrap().command else {
             panic!("not jail");
         };
-        let policy = crate::jail::stopgap::policy(OsStr::new("default")).unwrap();
+        let policy = crate::policy::load::jail(OsStr::new("default")).unwrap();
         request(&args, policy)
     }
 

@@ -101,15 +101,45 @@ pub(crate) fn value(expression: &str) -> Result<u64, String> {
     }
     expression.split('|').try_fold(0, |bits, name| {
         let name = name.trim();
-        CONSTANTS
-            .iter()
-            .chain(IOCTLS)
-            .chain(SIGNALS)
-            .chain(HEADERS)
+        all()
             .find(|(known, _)| *known == name)
             .map(|(_, value)| bits | value)
             .ok_or_else(|| name.to_owned())
     })
+}
+
+/// Every constant.
+fn all() -> impl Iterator<Item = &'static (&'static str, u64)> {
+    CONSTANTS.iter().chain(IOCTLS).chain(SIGNALS).chain(HEADERS)
+}
+
+/// The constant of this value, of those whose names begin so.
+pub(crate) fn name(prefixes: &[&str], value: u64) -> Option<String> {
+    all()
+        .find(|(name, known)| {
+            *known == value && prefixes.iter().any(|prefix| name.starts_with(prefix))
+        })
+        .map(|(name, _)| (*name).to_owned())
+}
+
+/// The constants that make up this value, of those whose names begin so, joined with `|`.
+pub(crate) fn names(prefixes: &[&str], value: u64) -> Option<String> {
+    if let Some(name) = name(prefixes, value) {
+        return Some(name);
+    }
+    if value == 0 {
+        return Some(ZERO.to_owned());
+    }
+    let mut left = value;
+    let mut words = Vec::new();
+    for (name, bits) in all() {
+        let named = prefixes.iter().any(|prefix| name.starts_with(prefix));
+        if named && *bits != 0 && left & bits == *bits {
+            left &= !bits;
+            words.push(*name);
+        }
+    }
+    (left == 0).then(|| words.join("|"))
 }
 
 macro_rules! errnos {
@@ -121,6 +151,14 @@ static ERRNOS: &[(&str, u16)] = errnos! {
     EPERM ENOENT EIO EBADF EAGAIN ENOMEM EACCES EINVAL ENOSYS EOPNOTSUPP
     EAFNOSUPPORT ENOTTY ENOPROTOOPT EPROTONOSUPPORT ENOSPC EXDEV ENOTSOCK ECHILD EROFS
 };
+
+/// The name of an errno number.
+pub fn errno_name(number: u16) -> &'static str {
+    ERRNOS
+        .iter()
+        .find(|(_, known)| *known == number)
+        .map_or("an errno", |(name, _)| name)
+}
 
 /// The number of an errno name.
 pub(crate) fn errno(name: &str) -> Option<u16> {
@@ -150,13 +188,7 @@ mod tests {
 
     #[test]
     fn no_name_stands_twice() {
-        let mut names: Vec<_> = CONSTANTS
-            .iter()
-            .chain(IOCTLS)
-            .chain(SIGNALS)
-            .chain(HEADERS)
-            .map(|(name, _)| name)
-            .collect();
+        let mut names: Vec<_> = all().map(|(name, _)| name).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -16,17 +16,20 @@ mod signatures;
 mod simulate;
 mod source;
 mod syscalls;
+mod values;
 mod whole;
 
 pub use bpf::Hole;
 pub use condition::{Condition, Test};
+pub use constants::errno_name;
 pub use policy::{Action, Reader, Rule};
 pub use roles::Role;
 pub use seccompiler::sock_filter;
 pub use simulate::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Call, Verdict, decide};
 pub use source::{Error, Location, Problem};
 pub use syscalls::{Arg, Kind, Syscall};
-pub use whole::{CompiledPolicy, Readers, Why, compile_policy};
+pub use values::spoken;
+pub use whole::{AnyPolicy, CompiledPolicy, Readers, Why, compile_any, compile_policy};
 
 /// A compiled policy.
 #[derive(Debug)]

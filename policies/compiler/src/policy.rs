@@ -1,6 +1,6 @@
 //! From files to rules: includes followed, names given their meaning, repetitions refused.
 
-use crate::condition::{Condition, Test, covers};
+use crate::condition::{Condition, Test, covers, excludes};
 use crate::constants;
 use crate::file::{ArgEntry, BitsEntry, PolicyFile, RuleEntry, Words};
 use crate::roles::Role;
@@ -37,6 +37,24 @@ pub struct Rule {
     pub why: String,
     /// Where the rule stands.
     pub at: Location,
+}
+
+impl Rule {
+    /// Whether it matches every call that `other` does (a `false` may be over-careful).
+    pub fn covers(&self, other: &Self) -> bool {
+        self.call == other.call && covers(&self.conditions, &other.conditions)
+    }
+
+    /// Whether no call matches both (a `false` may be over-careful).
+    pub fn excludes(&self, other: &Self) -> bool {
+        self.call != other.call || excludes(&self.conditions, &other.conditions)
+    }
+
+    /// Whether it matches every call that matches both `one` and `other`.
+    pub fn covers_both(&self, one: &Self, other: &Self) -> bool {
+        let both = [one.conditions.clone(), other.conditions.clone()].concat();
+        self.call == one.call && covers(&self.conditions, &both)
+    }
 }
 
 impl fmt::Display for Rule {

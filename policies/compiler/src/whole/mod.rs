@@ -57,6 +57,42 @@ pub fn compile_policy(name: &str, readers: Readers<'_>) -> Result<CompiledPolicy
     compile_at(name, &at, readers, 0)
 }
 
+/// A policy file of either kind.
+#[derive(Debug)]
+pub enum AnyPolicy {
+    /// Of a whole jail.
+    Whole(Box<CompiledPolicy>),
+    /// Rules alone, of a thread class.
+    Rules(Compiled),
+}
+
+/// Compiles a file of either kind: one that has a base or a section is a whole policy, one
+/// that has rules alone is a thread class's.
+///
+/// # Errors
+/// The first thing that is wrong, with file and line.
+pub fn compile_any(name: &str, readers: Readers<'_>) -> Result<AnyPolicy, Error> {
+    let at = Location {
+        file: name.into(),
+        line: 1,
+    };
+    let source = Source::read(name, &at, readers.folder)?;
+    // What cannot be read as one kind may still be of the other; that one's error is told.
+    let rules = source.parse::<crate::file::PolicyFile>().is_ok();
+    match rules {
+        true => compile_rules(name, &at, readers).map(AnyPolicy::Rules),
+        false => compile_policy(name, readers).map(|whole| AnyPolicy::Whole(Box::new(whole))),
+    }
+}
+
+fn compile_rules(name: &str, at: &Location, readers: Readers<'_>) -> Result<Compiled, Error> {
+    let read = |name: &str| match name.strip_prefix(policy::SHIPPED) {
+        Some(name) => (readers.shipped)(name),
+        None => (readers.folder)(name),
+    };
+    crate::compile_asked(name, at, &read)
+}
+
 fn compile_at(
     name: &str,
     asked_at: &Location,
