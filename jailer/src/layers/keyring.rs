@@ -19,7 +19,16 @@ pub const STEP: Step = Step {
 /// KEY_SPEC_SESSION_KEYRING.
 const SESSION: libc::c_int = -3;
 
-fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+/// What helps where the keyring cannot be joined.
+pub const REMEDY: &str = "raise /proc/sys/kernel/keys/root_maxkeys, or run outside of a container \
+                          that forbids keyctl";
+
+/// Joins an anonymous, empty session keyring, and returns its serial number; `None` on a
+/// kernel without keys, which has none to read.
+///
+/// # Errors
+/// keyctl(2)'s.
+pub fn join() -> io::Result<Option<i32>> {
     // SAFETY: a null name makes an anonymous keyring; no memory is passed.
     let joined = libc_result(unsafe {
         libc::syscall(
@@ -28,18 +37,20 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             ptr::null::<libc::c_char>(),
         )
     });
+    match joined {
+        Ok(serial) => Ok(Some(serial as i32)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let joined = join();
+    let joined =
+        joined.map_err(|e| StepError::new("joining an empty session keyring", e, REMEDY))?;
     let seen = match joined {
-        Ok(serial) => keys().map(|keys| (serial as i32, keys)),
-        // A kernel without keys has none to read.
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok((0, 0)),
-        Err(e) => {
-            return Err(StepError::new(
-                "joining an empty session keyring",
-                e,
-                "raise /proc/sys/kernel/keys/root_maxkeys, or run outside of a container \
-                 that forbids keyctl",
-            ));
-        }
+        Some(serial) => keys().map(|keys| (serial, keys)),
+        None => Ok((0, 0)),
     };
     jail.note(Note::Keyring(seen.map_err(|e| e.to_string())));
     Ok(())

@@ -21,6 +21,14 @@ const LAST: libc::c_int = 64;
 const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
 
 fn apply(_: &mut Jail<'_>) -> Result<(), StepError> {
+    reset().map_err(|e| StepError::new("unblocking signals", e, "report this: it cannot fail here"))
+}
+
+/// Sets all signals of the process to their default, and unblocks them.
+///
+/// # Errors
+/// sigprocmask(2)'s.
+pub fn reset() -> nix::Result<()> {
     for signal in 1..=LAST {
         // The kernel's struct sigaction: handler, flags, restorer, mask. libc's wrapper does
         // not let 32 and 33 be set, which it keeps to itself, and which may be ignored here.
@@ -37,9 +45,7 @@ fn apply(_: &mut Jail<'_>) -> Result<(), StepError> {
             );
         }
     }
-    nix::sys::signal::SigSet::empty()
-        .thread_set_mask()
-        .map_err(|e| StepError::new("unblocking signals", e, "report this: it cannot fail here"))
+    nix::sys::signal::SigSet::empty().thread_set_mask()
 }
 
 /// Ignored and blocked signals of every thread. A VMM is looked at after its exec, when its

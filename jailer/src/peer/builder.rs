@@ -22,11 +22,11 @@ use crate::process::start_time;
 use crate::state::ProcessRecord;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::umask;
+use rustix::io::Errno;
+use rustix::process::{chroot, fchdir, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use std::convert::Infallible;
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -59,8 +59,34 @@ pub struct Builder {
 
 /// How far it got; tells what a failure has to undo.
 struct Progress {
-    /// The host's mount namespace, while the way back is open.
-    host: Option<OwnedFd>,
+    /// The host's mount namespace and the caller's root, while the way back is open.
+    host: Option<Host>,
+}
+
+/// Where paths mean what they meant to the caller.
+struct Host {
+    mounts: OwnedFd,
+    /// The caller's, which need not be its mount namespace's.
+    root: OwnedFd,
+}
+
+impl Host {
+    fn open() -> Result<Self, PeerError> {
+        let open = |path: &str, flags| {
+            open(path, flags | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| PeerError::path("open", path.as_ref(), e, "mount /proc"))
+        };
+        Ok(Self {
+            mounts: open("/proc/self/ns/mnt", OFlags::RDONLY)?,
+            root: open("/", OFlags::PATH | OFlags::DIRECTORY)?,
+        })
+    }
+
+    fn enter(&self) -> Result<(), Errno> {
+        move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        fchdir(&self.root)?;
+        chroot(".")
+    }
 }
 
 impl Builder {
@@ -94,10 +120,7 @@ impl Builder {
     /// Goes back to where paths mean what they meant before, if there is a way.
     fn is_outside(&self, progress: &mut Progress) -> bool {
         match progress.host.take() {
-            Some(host) => {
-                let mount = Some(LinkNameSpaceType::Mount);
-                move_into_link_name_space(host.as_fd(), mount).is_ok()
-            }
+            Some(host) => host.enter().is_ok(),
             None => self.journal.process.is_none(),
         }
     }
@@ -117,7 +140,7 @@ impl Builder {
             false => None,
         };
         let own = Own::open()?;
-        let host = open_host()?;
+        let host = Host::open()?;
         mounts::leave(options.with(Addition::IpcNs), options.with(Addition::UtsNs))?;
         progress.host = Some(host);
 
@@ -264,13 +287,6 @@ fn open_null() -> Result<OwnedFd, PeerError> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     open("/dev/null", flags, Mode::empty())
         .map_err(|e| PeerError::path("open", "/dev/null".as_ref(), e, "make it (mknod c 1 3)"))
-}
-
-fn open_host() -> Result<OwnedFd, PeerError> {
-    let path = "/proc/self/ns/mnt";
-    File::open(path)
-        .map(OwnedFd::from)
-        .map_err(|e| PeerError::path("open", path.as_ref(), e, "mount /proc"))
 }
 
 fn redirect(null: &OwnedFd) -> Result<(), PeerError> {

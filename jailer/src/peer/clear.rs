@@ -142,25 +142,54 @@ pub fn reap(run_dir: &Path) -> Result<Vec<PathBuf>, PeerError> {
     result.map(|()| cleared)
 }
 
+/// A process that lives in a jail of which no journal tells: one of another run directory,
+/// or whose run directory was removed. Its pid file is what shows that there may be one.
+///
+/// # Errors
+/// Calls' own.
+pub fn stranger(
+    base: &Path,
+    name: &OsStr,
+    id: &str,
+    owners: &[u32],
+) -> Result<Option<i32>, PeerError> {
+    let base = Folder::operators(base, owners)?;
+    let Some(program) = ours(base.existing(name))? else {
+        return Ok(None);
+    };
+    let Some(jail) = ours(program.existing(id))? else {
+        return Ok(None);
+    };
+    match ours(jail.existing("root"))? {
+        Some(root) if root.stat(pid_name(name)).is_some() => Ok(processes_in(root.inode()?).next()),
+        _ => Ok(None),
+    }
+}
+
+/// Processes whose root is that directory, but for the calling one.
+fn processes_in(root: (u64, u64)) -> impl Iterator<Item = i32> {
+    let own = std::process::id() as i32;
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(move |&pid| pid != own && is_rooted(pid, root))
+}
+
+fn is_rooted(pid: i32, root: (u64, u64)) -> bool {
+    fs::metadata(format!("/proc/{pid}/root/.")).is_ok_and(|m| (m.dev(), m.ino()) == root)
+}
+
 /// Kills every process whose root is that directory: the program's children, which outlive
 /// it where it had no pid namespace of its own.
 fn kill_those_in(root: (u64, u64)) {
-    let rooted = |pid: i32| {
-        fs::metadata(format!("/proc/{pid}/root/.")).is_ok_and(|m| (m.dev(), m.ino()) == root)
-    };
-    let own = std::process::id() as i32;
     // A second look finds what was forked during the first.
     for _ in 0..100 {
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return;
-        };
-        let killed: Vec<OwnedFd> = entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|&pid: &i32| pid != own && rooted(pid))
+        let killed: Vec<OwnedFd> = processes_in(root)
             .filter_map(|pid| {
                 let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
                 // The pidfd is fixed on one process now; that one is looked at again.
-                let ours = rooted(pid) && pidfd_send_signal(&pidfd, Signal::KILL).is_ok();
+                let ours = is_rooted(pid, root) && pidfd_send_signal(&pidfd, Signal::KILL).is_ok();
                 ours.then_some(pidfd)
             })
             .collect();

@@ -100,6 +100,7 @@ fn jail(options: Options, times: Times) -> Result<Infallible, PeerError> {
     if !geteuid().is_root() {
         return Err(PeerError::NotRoot(geteuid().as_raw()));
     }
+    rights::check(&options)?;
     // Modes below are what they say; the program's is set before its exec.
     let mask = umask(Mode::empty());
     let binary = binary::Binary::find(&options)?;
@@ -121,9 +122,25 @@ fn jail(options: Options, times: Times) -> Result<Infallible, PeerError> {
     let before = clear::clear(&record)?;
     let mut owners = vec![options.uid];
     let mut journal = record::Journal::new(&base, &binary.name, id, options.uid);
-    if let Some(before) = before {
-        owners.push(before.uid);
-        journal.made = before.made;
+    match before {
+        Some(before) => {
+            owners.push(before.uid);
+            journal.made = before.made;
+        }
+        None => {
+            let refusal = match clear::stranger(&base, &binary.name, id, &owners) {
+                Ok(None) => None,
+                Ok(pid) => Some(PeerError::Running {
+                    jail: journal.jail(),
+                    process: pid,
+                }),
+                Err(e) => Some(e),
+            };
+            if let Some(refusal) = refusal {
+                let _ = record.remove(&run);
+                return Err(refusal);
+            }
+        }
     }
     let builder = Builder {
         journal,

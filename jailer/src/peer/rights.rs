@@ -11,6 +11,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 use std::fmt::Display;
+use std::fs;
 
 /// One resource limit, soft and hard alike.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,25 @@ pub fn limits(options: &Options) -> Vec<Limit> {
         limits.push(limit(Resource::Core, "Max core file size", 1));
     }
     limits
+}
+
+/// Looks whether the limits can be set, while there is nothing to undo.
+///
+/// # Errors
+/// Where more open files are asked for than any process may have.
+pub fn check(options: &Options) -> Result<(), PeerError> {
+    let path = "/proc/sys/fs/nr_open";
+    let most = fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    match most {
+        Some(most) if options.no_file > most => Err(PeerError::step(
+            format!("--resource-limit no-file={}", options.no_file),
+            format!("a process here may have {most} open files"),
+            format!("give less, or raise {path}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the limits.

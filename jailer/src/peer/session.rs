@@ -2,12 +2,11 @@
 
 use super::Addition;
 use super::error::PeerError;
-use crate::layers::libc_result;
+use crate::layers::{keyring, libc_result, signals};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::setsid;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::ptr;
 
 /// Leaves the session and the terminal, so that nothing can be typed into it (TIOCSTI).
 ///
@@ -68,54 +67,21 @@ fn disposition(signal: libc::c_int, handler: libc::sighandler_t) -> libc::sighan
 /// # Errors
 /// The call's own.
 pub fn keyring() -> Result<(), PeerError> {
-    // SAFETY: a null name makes an anonymous keyring; no memory is passed.
-    let joined = libc_result(unsafe {
-        libc::syscall(
-            libc::SYS_keyctl,
-            libc::KEYCTL_JOIN_SESSION_KEYRING,
-            ptr::null::<libc::c_char>(),
-        )
-    });
-    match joined {
-        Ok(_) => Ok(()),
-        // A kernel without keys has none to read.
-        Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
-        Err(e) => Err(PeerError::layer(
+    keyring::join().map(drop).map_err(|e| {
+        PeerError::layer(
             Addition::Keyring,
             format!("cannot be applied: {e}"),
-            "raise /proc/sys/kernel/keys/root_maxkeys, or run outside of a container that \
-             forbids keyctl",
-        )),
-    }
+            keyring::REMEDY,
+        )
+    })
 }
 
-/// The kernel's struct sigaction, all zero: the default, no flags, an empty mask.
-const DEFAULT: [u64; 4] = [0; 4];
-
 /// All signals at their default, none blocked.
-///
-/// By the system call itself: libc does not touch signals 32 and 33, which its own
-/// posix_spawn leaves ignored.
 ///
 /// # Errors
 /// The call's own.
 pub fn signals() -> Result<(), PeerError> {
-    for signal in 1..=64 {
-        // SAFETY: the structure is as large as the kernel's and outlives the call, which fails
-        // for SIGKILL and SIGSTOP, and these are at their default.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                DEFAULT.as_ptr(),
-                ptr::null_mut::<u64>(),
-                std::mem::size_of::<u64>(),
-            );
-        }
-    }
-    nix::sys::signal::SigSet::empty()
-        .thread_set_mask()
-        .map_err(|e| PeerError::layer(Addition::Signals, e, "report this"))
+    signals::reset().map_err(|e| PeerError::layer(Addition::Signals, e, "report this"))
 }
 
 /// What Rust's own start-up changed is put back: the one signal that it ignores.

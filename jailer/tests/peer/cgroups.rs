@@ -210,6 +210,44 @@ fn bad_files_and_values_are_told_and_leave_nothing() {
 }
 
 #[test]
+fn each_controller_is_taken_where_it_is() {
+    // On a hybrid host one is in a v1 hierarchy and one in the v2 tree.
+    let huge = std::fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten()
+        .count();
+    let file = match place("hugetlb").1 {
+        _ if huge == 0 => return,
+        Version::V1 => "hugetlb.2MB.limit_in_bytes",
+        Version::V2 => "hugetlb.2MB.max",
+    };
+    let parent = parent("hybrid");
+    let deep = format!("{parent}/deep");
+    let setting = format!("{file}=4M");
+    let flags = [
+        "--cgroup",
+        &setting,
+        "--cgroup",
+        "pids.max=13",
+        "--parent-cgroup",
+        &deep,
+    ];
+    let jail = Jail::with("hybrid", &flags);
+    let running = jail.start(&["sleep"]);
+    let leaf = |controller| place(controller).0.join(&deep).join(&jail.id);
+    assert_eq!(read(&leaf("hugetlb"), file), "4194304");
+    assert_eq!(read(&leaf("pids"), "pids.max"), "13");
+    for controller in ["hugetlb", "pids"] {
+        assert!(holds(&leaf(controller), running.pid()), "{controller}");
+    }
+    running.kill();
+    jail.nothing_is_left();
+    for controller in ["hugetlb", "pids"] {
+        assert!(!place(controller).0.join(&parent).exists(), "{controller}");
+    }
+}
+
+#[test]
 fn a_version_that_has_not_the_controller_is_refused() {
     let other = match place("pids").1 {
         Version::V1 => "2",

@@ -150,6 +150,8 @@ fn mistakes_are_told_in_one_line_and_leave_nothing() {
     refused(&and(&["--cgroup-version", "3"]), "--cgroup-version");
     refused(&and(&["--parent-cgroup", "../x"]), "--parent-cgroup");
     refused(&and(&["--resource-limit", "core=1"]), "no-file=NUMBER");
+    let most = ["--resource-limit", "no-file=18446744073709551615"];
+    refused(&and(&most), "/proc/sys/fs/nr_open");
     refused(&and(&["--without", "everything"]), "landlock");
     refused(&and(&["--uid", "6"]), "given twice");
     refused(&and(&["--bogus"]), "--help");

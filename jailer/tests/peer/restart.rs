@@ -173,6 +173,30 @@ fn what_an_earlier_boot_left_is_taken_over() {
 }
 
 #[test]
+fn a_jail_of_another_run_directory_is_left_alone() {
+    let jail = Jail::new("elsewhere");
+    let running = jail.start(&["sleep"]);
+    let mut other = jail.command(&[]);
+    other.env_clear();
+    let arguments: Vec<_> = other
+        .get_args()
+        .map(|argument| match argument == jail.run_dir() {
+            true => jail.dir.path().join("other-run").into_os_string(),
+            false => argument.to_owned(),
+        })
+        .collect();
+    let mut command = Command::new(JAILER);
+    command.args(arguments).stdin(Stdio::null());
+    let line = refusal(command.output().unwrap());
+    let says = format!("is running as process {}", running.pid());
+    assert!(line.contains(&says), "{line}");
+    assert_eq!(crate::support::pid_file(&jail), running.pid());
+    running.kill();
+    // Once that is gone, it is nobody's.
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
 fn the_same_id_under_other_programs_and_bases_is_another_jail() {
     let jail = Jail::new("same");
     let other = Jail::new("other");
@@ -235,4 +259,52 @@ fn folders_that_were_made_go_with_their_last_file() {
     assert!(log.exists());
     std::fs::remove_file(&log).unwrap();
     jail.nothing_is_left();
+}
+
+#[test]
+fn a_caller_in_a_chroot_gets_its_own_folders_cleared() {
+    // A chroot that is a mount, as of an initramfs; a failure leaves nothing in it.
+    let jail = Jail::new("chroot");
+    let chroot = jail.dir.path().join("chroot");
+    let run = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?}");
+    };
+    std::fs::create_dir(&chroot).unwrap();
+    let at = chroot.to_str().unwrap();
+    run("mount", &["-t", "tmpfs", "casemate-test", at]);
+    for folder in ["proc", "dev", "base"] {
+        std::fs::create_dir(chroot.join(folder)).unwrap();
+    }
+    run("mount", &["-t", "proc", "proc", &format!("{at}/proc")]);
+    run("mount", &["--bind", "/dev", &format!("{at}/dev")]);
+    std::fs::copy(JAILER, chroot.join("jailer")).unwrap();
+    std::fs::copy(PROGRAM, chroot.join("program")).unwrap();
+    let start = || {
+        let mut command = Command::new("chroot");
+        command
+            .args([at, "/jailer", "--id", "a", "--exec-file", "/program"])
+            .args(["--uid", "5", "--gid", "5", "--chroot-base-dir", "/base"])
+            .args(["--run-dir", "/run"])
+            .stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    let good = start();
+    run("chroot", &[at, "/jailer", "reap", "--run-dir", "/run"]);
+    // Noticed when folders and devices are there, in the namespace of the jail's mounts.
+    let obstacle = chroot.join("base/program/a/root/program.pid");
+    std::fs::create_dir_all(&obstacle).unwrap();
+    let bad = start();
+    let left: Vec<_> = crate::support::walk(&chroot.join("base"))
+        .chain(crate::support::walk(&chroot.join("run")))
+        .collect();
+    run("umount", &["-R", at]);
+    assert!(good.status.success(), "{good:?}");
+    let line = refusal(bad);
+    assert!(line.contains("program.pid is a directory"), "{line}");
+    let obstacles: Vec<_> = obstacle.ancestors().take(4).collect();
+    assert!(
+        left.iter().all(|path| obstacles.contains(&path.as_path())),
+        "{left:?}"
+    );
 }

@@ -15,7 +15,8 @@ const fn needed(package: &'static str, proof: &'static str) -> Needed {
     Needed { package, proof }
 }
 
-/// What building and running the bed, its images and the lean kernel calls.
+/// What building and running the bed, its images and the lean kernel calls, and what the
+/// jailer's tests call on the host itself.
 const PACKAGES: &[Needed] = &[
     needed("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     needed("debootstrap", "/usr/sbin/debootstrap"),
@@ -34,6 +35,8 @@ const PACKAGES: &[Needed] = &[
     needed("bc", "/usr/bin/bc"),
     needed("cpio", "/usr/bin/cpio"),
     needed("libelf-dev", "/usr/include/libelf.h"),
+    needed("strace", "/usr/bin/strace"),
+    needed("iproute2", "/sbin/ip"),
 ];
 
 /// The packages that are not there.
