@@ -7,12 +7,12 @@
 
 pub mod cell;
 pub mod fixture;
+mod guests;
 pub mod leftovers;
 pub mod proc;
 pub mod run;
-mod tiny;
 
-pub use tiny::tiny_guest;
+pub use guests::{hostile_guest, tiny_guest};
 
 use std::path::PathBuf;
 

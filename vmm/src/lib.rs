@@ -45,6 +45,7 @@ pub mod memory;
 pub mod process;
 pub mod session;
 pub mod thread;
+mod unless_off;
 pub mod vcpu;
 pub mod virtio;
 pub mod vm;

@@ -10,6 +10,7 @@
 //! another mapping. Memory is not reserved: the host gives a page when the
 //! guest first touches it, and the cell's cgroup limits the sum.
 
+use crate::unless_off::unless_off;
 use std::io;
 use thiserror::Error;
 use vm_memory::mmap::{FromRangesError, MmapRegionBuilder};
@@ -128,9 +129,13 @@ fn map_guarded(len: usize) -> io::Result<*mut u8> {
     let room = len
         .checked_add(HUGE_PAGE + 2 * PAGE)
         .ok_or(io::ErrorKind::OutOfMemory)?;
+    let guard = match unless_off!("guard-pages", true) {
+        true => libc::PROT_NONE,
+        false => libc::PROT_READ | libc::PROT_WRITE,
+    };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), room, libc::PROT_NONE, flags, -1, 0) };
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), room, guard, flags, -1, 0) };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

@@ -132,6 +132,19 @@ fn run_tests(tally: &mut Tally, filter: Option<&str>, skip_log: &Path) -> Result
         command,
         skip_log,
     )?;
+    // That an attack is noticed only a VMM without the check against it can show.
+    let mut command = cargo();
+    match nextest {
+        true => command.args(["nextest", "run", "--color=never", "--hide-progress-bar"]),
+        false => command.arg("test"),
+    };
+    command.args(["--package", "casemate-vmm", "--test", "vm"]);
+    command.args(["--features", "mutation", "--no-fail-fast"]);
+    if nextest {
+        command.arg("--no-tests=pass");
+    }
+    command.arg(filter.unwrap_or("hostile::mutations"));
+    counted(tally, "tests of the VMM with checks off", command, skip_log)?;
     let mut command = cargo();
     command
         .args(["test", "--workspace", "--doc", "--quiet"])

@@ -5,6 +5,7 @@ use super::device::VirtioDevice;
 use super::transport::{QueueField, Transport};
 use super::worker::{Confine, WorkerError};
 use crate::bus::BusDevice;
+use crate::unless_off::unless_off;
 use virtio_bindings::virtio_mmio::*;
 
 /// Length of a device's register window, in bytes.
@@ -124,9 +125,8 @@ impl MmioTransport {
 
 /// A register's number, if the access is one of a register: 4 bytes, aligned.
 fn register(offset: u64, len: usize) -> Option<u32> {
-    (len == 4 && offset.is_multiple_of(4))
-        .then(|| u32::try_from(offset).ok())
-        .flatten()
+    let odd = unless_off!("register-width", len != 4 || !offset.is_multiple_of(4));
+    (!odd).then(|| u32::try_from(offset).ok()).flatten()
 }
 
 impl BusDevice for MmioTransport {

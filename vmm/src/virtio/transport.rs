@@ -11,6 +11,7 @@ use super::queue::{Layout, Placement, Progress, Virtqueue};
 use super::state::{DriverStatus, Phase, StatusWrite};
 use super::worker::{Confine, Worker, WorkerError};
 use crate::event::EventFd;
+use crate::unless_off::unless_off;
 use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
@@ -160,7 +161,7 @@ impl Transport {
 
     /// The driver's choice of features, until it says FEATURES_OK.
     pub fn write_driver_features(&mut self, half: u32, value: u32) -> bool {
-        if !self.status.is(Phase::Driver) || half > 1 {
+        if unless_off!("features-frozen", !self.status.is(Phase::Driver)) || half > 1 {
             return false;
         }
         set_half(&mut self.driver_features, half == 1, value);
@@ -236,13 +237,15 @@ impl Transport {
     /// The selected queue while queues may be set up: between FEATURES_OK and DRIVER_OK.
     fn queue_in_setup(&mut self) -> Option<&mut QueueSetup> {
         let index = usize::try_from(self.selected).ok()?;
-        let open = self.status.is(Phase::FeaturesOk);
-        self.queues.get_mut(index).filter(|_| open)
+        let frozen = unless_off!("queue-frozen", !self.status.is(Phase::FeaturesOk));
+        self.queues.get_mut(index).filter(|_| !frozen)
     }
 
     fn features_acceptable(&self) -> bool {
         let chosen = self.driver_features;
-        chosen & !self.identity.features == 0 && chosen & 1 << VIRTIO_F_VERSION_1 != 0
+        let unknown = unless_off!("features-offered", chosen & !self.identity.features != 0);
+        let legacy = unless_off!("features-version-1", chosen & 1 << VIRTIO_F_VERSION_1 == 0);
+        !unknown && !legacy
     }
 
     /// Moves the queues into the device. One that is not ready leaves the device
@@ -267,7 +270,7 @@ impl Transport {
     }
 
     fn reset(&mut self) {
-        if self.status.phase() == Phase::DriverOk {
+        if unless_off!("reset-waits", self.status.phase() == Phase::DriverOk) {
             self.worker.reset();
         }
         self.interrupt.reset();

@@ -28,6 +28,8 @@ pub struct Setup {
     pub initrd: Option<File>,
     pub disks: Vec<File>,
     pub streams: Vec<OwnedFd>,
+    /// Arguments of the VMM: none, but in builds for tests.
+    pub arguments: Vec<String>,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             initrd: None,
             disks: Vec::new(),
             streams: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Setup {
 
         let mut command = Command::new(vmm());
         command.arg0("casemate-vmm").env_clear();
+        command.args(&self.arguments);
         let numbers: Vec<_> = given.iter().map(|(to, fd)| (*to, fd.as_raw_fd())).collect();
         // SAFETY: between fork and exec only system calls and stack memory are used.
         unsafe { command.pre_exec(move || place(&numbers)) };
@@ -163,8 +167,8 @@ pub struct Vmm {
     pub child: Child,
     pub config: VmConfig,
     control: OwnedFd,
-    console: PipeReader,
-    log: PipeReader,
+    pub console: PipeReader,
+    pub log: PipeReader,
 }
 
 impl Vmm {

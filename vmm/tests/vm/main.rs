@@ -1,6 +1,7 @@
 //! Whole VMs, started without a jailer.
 
 mod bare;
+mod hostile;
 mod initramfs;
 mod linux;
 mod tiny;

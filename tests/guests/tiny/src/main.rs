@@ -16,18 +16,12 @@
 #![no_std]
 #![no_main]
 
-mod boot;
-mod memory;
-mod serial;
-
-use boot::ZeroPage;
-use core::arch::{asm, global_asm};
+use casemate_guest_base::boot::ZeroPage;
+use casemate_guest_base::serial::{self, Serial};
+use casemate_guest_base::{die, halt};
 use core::fmt::Write;
-use serial::Serial;
 
-global_asm!(include_str!("entry.s"));
-
-/// Entered in user mode by `entry.s`.
+/// Entered in user mode by the base's `entry.s`.
 ///
 /// # Safety
 /// `zero_page` points to Linux's `struct boot_params`, mapped and not changing.
@@ -54,8 +48,7 @@ unsafe extern "C" fn user_main(zero_page: *const u8) -> ! {
         b"info" => info(&zero_page),
         b"reset" => serial::out(0x64, 0xfe),
         b"poweroff" => serial::out(0x601, 0x34),
-        // SAFETY: faults in user mode, which `entry.s` turns into a triple fault.
-        b"triple" => unsafe { asm!("cli") },
+        b"triple" => die(),
         b"panic" => panic!("as asked"),
         _ => {
             let _ = Serial.write_str("tiny: no such mode\n");
@@ -97,17 +90,8 @@ fn info(zero_page: &ZeroPage) {
     let _ = writeln!(Serial, "tiny: initrd {} {sum:#x}", initrd.len());
 }
 
-fn halt() -> ! {
-    loop {
-        // SAFETY: `entry.s` halts for us and does not come back.
-        unsafe { asm!("hlt") };
-    }
-}
-
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let _ = writeln!(Serial, "tiny: {info}");
-    // SAFETY: faults in user mode, which `entry.s` turns into a triple fault.
-    unsafe { asm!("cli") };
-    halt()
+    die()
 }

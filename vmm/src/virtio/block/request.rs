@@ -1,5 +1,6 @@
 //! One request to a disk (virtio 1.2 §5.2.6), from its chain to a typed value.
 
+use crate::unless_off::unless_off;
 use crate::virtio::Mem;
 use crate::virtio::queue::{Broken, Chain, Cursor};
 use virtio_bindings::virtio_blk::*;
@@ -100,7 +101,9 @@ impl<'c> Request<'c> {
                 _ => Operation::Refuse(Status::IoError),
             },
             VIRTIO_BLK_T_FLUSH => Operation::Flush,
-            VIRTIO_BLK_T_GET_ID if answer.left() < VIRTIO_BLK_ID_BYTES => {
+            VIRTIO_BLK_T_GET_ID
+                if unless_off!("get-id-room", answer.left() < VIRTIO_BLK_ID_BYTES) =>
+            {
                 Operation::Refuse(Status::IoError)
             }
             VIRTIO_BLK_T_GET_ID => Operation::GetId { to: answer },
@@ -117,11 +120,14 @@ impl<'c> Request<'c> {
 /// The byte offset of `len` bytes at `sector`, if they are whole sectors within
 /// the disk and within [`MAX_DATA`].
 fn extent(sector: u64, len: u32, sectors: u64) -> Option<u64> {
-    if !u64::from(len).is_multiple_of(SECTOR) || len == 0 || len > MAX_DATA {
+    if unless_off!("whole-sectors", !u64::from(len).is_multiple_of(SECTOR))
+        || unless_off!("some-data", len == 0)
+        || unless_off!("most-data", len > MAX_DATA)
+    {
         return None;
     }
     let end = sector.checked_add(u64::from(len) / SECTOR)?;
-    if end > sectors {
+    if unless_off!("disk-end", end > sectors) {
         return None;
     }
     sector.checked_mul(SECTOR)

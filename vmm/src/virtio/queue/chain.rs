@@ -2,6 +2,7 @@
 
 use super::super::Mem;
 use super::Broken;
+use crate::unless_off::unless_off;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 /// One buffer of a chain. Guest physical, not yet known to be memory.
@@ -76,12 +77,16 @@ impl Chain {
     /// §2.7.5.2) or a readable buffer follows a writable one (§2.7.4.2).
     pub(super) fn push(&mut self, segment: Segment, writable: bool) -> Result<(), Broken> {
         let total = self.readable_len.checked_add(self.writable_len);
-        if total.and_then(|t| t.checked_add(segment.len)).is_none() {
+        let whole = total.and_then(|t| t.checked_add(segment.len));
+        if unless_off!("chain-4-gib", whole.is_none()) {
             return Err(Broken::TooLong { head: self.head });
         }
         if writable {
             self.writable_len += segment.len;
-        } else if self.readable != self.segments.len() || self.writable_len != 0 {
+        } else if unless_off!(
+            "chain-order",
+            self.readable != self.segments.len() || self.writable_len != 0
+        ) {
             return Err(Broken::Order { head: self.head });
         } else {
             self.readable_len += segment.len;

@@ -1,6 +1,7 @@
 //! Where a queue lies in guest memory, judged once and then frozen.
 
 use super::super::Mem;
+use crate::unless_off::unless_off;
 use std::sync::Arc;
 use thiserror::Error;
 use vm_memory::{
@@ -101,7 +102,9 @@ impl Layout {
             max,
         };
         let size = u16::try_from(placement.size).map_err(|_| bad_size)?;
-        if !size.is_power_of_two() || size > max {
+        if unless_off!("queue-size-power-of-two", !size.is_power_of_two())
+            || unless_off!("queue-size-offer", size > max)
+        {
             return Err(bad_size);
         }
         let area = |part: Part, address: u64| Area::find(mem, part, address, size);
@@ -136,13 +139,15 @@ pub(super) struct Area {
 
 impl Area {
     fn find(mem: &Mem, part: Part, address: u64, size: u16) -> Result<Self, LayoutError> {
-        if !address.is_multiple_of(part.alignment()) {
+        if unless_off!("queue-alignment", !address.is_multiple_of(part.alignment())) {
             return Err(LayoutError::Misaligned { part, address });
         }
         let outside = LayoutError::Outside { part, address };
         let (region, start) = mem.to_region_addr(GuestAddress(address)).ok_or(outside)?;
         let len = part.len(size);
-        region.get_slice(start, len).map_err(|_| outside)?;
+        if unless_off!("queue-inside-memory", region.get_slice(start, len).is_err()) {
+            return Err(outside);
+        }
         Ok(Self {
             mapping: region.get_mmap(),
             offset: start.0 as usize,

@@ -1,10 +1,13 @@
 # Ring 0: as little as possible, because a KVM that interprets ring 0 is slow and
 # knows few instructions. It maps all memory onto itself for user mode and goes
-# there. Two privileged instructions of user mode are carried out for it when they
-# fault, any other fault ends in a triple fault:
+# there. Three privileged instructions of user mode are carried out for it when
+# they fault, any other fault of user mode ends in a triple fault:
 #
 #   out dx, al   so that user mode reaches ports
 #   hlt          for ever, interrupts off
+#   sti          calls the function at RAX in ring 0 with RDI, RSI and RDX as its
+#                arguments; RAX is its answer, and R8 is 0 or, where it faulted,
+#                the vector + 1
 
 .section .entry, "ax"
 .globl _start
@@ -22,10 +25,18 @@ _start:
     shr rax, 16
     mov [tss_descriptor + 4], al
     mov [tss_descriptor + 7], ah
+    mov rax, offset invalid_opcode
+    mov [invalid_opcode_gate], ax
+    shr rax, 16
+    mov [invalid_opcode_gate + 6], ax
     mov rax, offset general_protection
     mov [general_protection_gate], ax
     shr rax, 16
     mov [general_protection_gate + 6], ax
+    mov rax, offset page_fault
+    mov [page_fault_gate], ax
+    shr rax, 16
+    mov [page_fault_gate + 6], ax
 
     lgdt [gdt_register]
     lidt [idt_register]
@@ -43,15 +54,36 @@ _start:
     push offset user_main
     iretq
 
+invalid_opcode:
+    test byte ptr [rsp + 8], 3
+    jnz triple_fault
+    mov r8d, 7
+    jmp back_to_user
+page_fault:
+    test byte ptr [rsp + 16], 3
+    jnz triple_fault
+    mov r8d, 15
+    jmp back_to_user
 general_protection:
     add rsp, 8                  # error code
+    test byte ptr [rsp + 8], 3
+    jnz of_user
+    mov r8d, 14
+back_to_user:                   # a service has faulted: as if it had returned
+    mov rsp, [service_stack]
+    iretq
+of_user:
     push rax
     mov rax, [rsp + 8]          # the faulting instruction
     mov al, [rax]
     cmp al, 0xee
     je 2f
+    cmp al, 0xfb
+    je 4f
     cmp al, 0xf4
     je 3f
+.globl triple_fault
+triple_fault:
     lidt [no_idt]               # no handler for the next fault, nor for that one's
     ud2
 2:  pop rax
@@ -60,9 +92,16 @@ general_protection:
     iretq
 3:  hlt
     jmp 3b
+4:  pop rax
+    inc qword ptr [rsp]
+    mov [service_stack], rsp
+    call rax
+    xor r8d, r8d
+    iretq
 
 .section .data
 .balign 4096
+
 pml4:
     .quad pdpt + 7
     .zero 4096 - 8
@@ -91,8 +130,15 @@ tss_descriptor:                 # 0x28
     .quad 0
 gdt_end:
 idt:
-    .zero 13 * 16
-general_protection_gate:        # vector 13: interrupt gate, kernel code
+    .zero 6 * 16
+invalid_opcode_gate:            # vector 6: interrupt gate, kernel code
+    .quad 0x00008e0000080000
+    .quad 0
+    .zero 6 * 16
+general_protection_gate:        # vector 13
+    .quad 0x00008e0000080000
+    .quad 0
+page_fault_gate:                # vector 14
     .quad 0x00008e0000080000
     .quad 0
 idt_end:
@@ -100,6 +146,9 @@ tss:
     .long 0
     .quad kernel_stack_end      # RSP0
     .zero 104 - 12
+service_stack:
+    .quad 0
+
 
 gdt_register:
     .word gdt_end - gdt - 1
