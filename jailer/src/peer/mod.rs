@@ -15,6 +15,7 @@ mod builder;
 mod cgroups;
 mod clear;
 mod error;
+mod flags;
 mod folder;
 mod forked;
 mod landlock;
@@ -76,7 +77,7 @@ pub fn run(arguments: Vec<OsString>, times: Times) -> ExitCode {
     let result = options::parse(arguments).map_err(PeerError::from);
     let result = result.and_then(|request| match request {
         Request::Help => {
-            print!("{}", options::help());
+            print!("{}", flags::help());
             Ok(())
         }
         Request::Version => {

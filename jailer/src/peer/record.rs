@@ -53,8 +53,7 @@ pub struct Journal {
     pub process: Option<ProcessRecord>,
     /// Device and inode of the root, once it is there.
     pub root: Option<(u64, u64)>,
-    /// Directories that were not there before, as paths below the base's NAME directory's
-    /// parent; outermost first.
+    /// Directories of the layout that were not there before, outermost first.
     pub made: Vec<Made>,
     /// cgroups that are about to be made or used.
     pub cgroups: Vec<UsedCgroup>,

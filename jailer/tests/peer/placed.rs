@@ -245,31 +245,50 @@ fn a_renaming_loop_never_leads_outside() {
 
 #[test]
 fn what_stands_in_the_run_directory_is_not_followed() {
-    let outside = Outside::new();
-    let before = outside.state();
-    for at in ["", "_peer"] {
-        for kind in [
-            "symlink to a directory",
-            "symlink to a file",
-            "FIFO",
-            "hard link",
-            "directory of another user",
-        ] {
-            let jail = Jail::new("run");
-            let at = jail.run_dir().join(at);
-            if at.ends_with("_peer") {
-                std::fs::create_dir(jail.run_dir()).unwrap();
-                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-                std::fs::set_permissions(jail.run_dir(), mode).unwrap();
+    let jail = Jail::new("run");
+    jail.report(&["exit", "0"]);
+    let journal = crate::support::walk(&jail.run_dir())
+        .find(|path| path.ends_with("journal"))
+        .unwrap();
+    let key = journal.parent().unwrap();
+    let paths = [
+        jail.run_dir(),
+        jail.run_dir().join("_peer"),
+        key.to_owned(),
+        key.join("lock"),
+        journal.clone(),
+        key.join("journal.new"),
+    ];
+    for at in paths {
+        for kind in KINDS {
+            let outside = Outside::new();
+            let before = outside.state();
+            jail.reap();
+            let _ = std::fs::remove_dir_all(jail.run_dir());
+            for above in at.ancestors().collect::<Vec<_>>().iter().rev().skip(1) {
+                if above.starts_with(jail.run_dir()) && *above != at {
+                    std::fs::create_dir(above).unwrap();
+                    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                    std::fs::set_permissions(above, mode).unwrap();
+                }
             }
-            let at = PathBuf::from(at.to_str().unwrap().trim_end_matches('/'));
             place(kind, &at, &outside);
-            jail.refused();
-            assert_eq!(outside.state(), before);
-            if at.is_dir() && !at.is_symlink() {
-                std::fs::remove_dir(&at).unwrap();
-            } else {
-                std::fs::remove_file(&at).unwrap();
+            let output = jail.command(&["exit", "0"]).output().unwrap();
+            let told = format!("{kind} at {}", at.display());
+            assert_eq!(outside.state(), before, "{told}");
+            assert!(!outside.path("new").exists(), "{told}");
+            // A new journal replaces what stands at its name.
+            if !output.status.success() {
+                crate::support::refusal(output);
+            }
+            let mut reap = Command::new(JAILER);
+            reap.arg("reap").arg("--run-dir").arg(jail.run_dir());
+            let _ = reap.output().unwrap();
+            assert_eq!(outside.state(), before, "{told}, after the reaper");
+            match at.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&at).unwrap(),
+                Ok(_) => std::fs::remove_file(&at).unwrap(),
+                Err(_) => {}
             }
         }
     }
