@@ -90,7 +90,7 @@ fn unblock() {
 }
 
 /// Serves until the program or the supervisor is gone. Makes only the calls of
-/// [`seccomp::INIT`] and takes no memory.
+/// `policies/jail/init.toml` and takes no memory.
 fn stay(control: BorrowedFd<'_>, ended: BorrowedFd<'_>, program: i32) -> ! {
     let mut buffer = [0; 256];
     loop {

@@ -5,6 +5,7 @@
 use super::{Observation, Step, StepError, Who, libc_result};
 use crate::child::Jail;
 use crate::readback::Seen;
+use casemate_policy::Filter;
 use casemate_proto::cell::Layer;
 use std::io;
 
@@ -18,22 +19,6 @@ pub const STEP: Step = Step {
 
 /// SECCOMP_MODE_FILTER.
 const FILTER: u32 = 2;
-/// AUDIT_ARCH_X86_64.
-const ARCH: u32 = 0xc000_003e;
-
-/// What an init calls once the program is forked.
-pub const INIT: [libc::c_long; 9] = [
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    libc::SYS_read,
-    libc::SYS_write,
-    libc::SYS_wait4,
-    libc::SYS_kill,
-    libc::SYS_close,
-    libc::SYS_exit_group,
-    libc::SYS_rt_sigreturn,
-];
-
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     let Some(filter) = &jail.plan.policy.seccomp else {
         return Err(StepError::new(
@@ -45,49 +30,29 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             "choose a policy for jails",
         ));
     };
-    let program: Vec<libc::sock_filter> = filter
-        .program
-        .iter()
-        .map(|i| op(i.code, i.jt, i.jf, i.k))
-        .collect();
-    install(&program)
+    install(filter)
         .map_err(|e| StepError::new("installing the seccomp filter", e, "see the policy"))
 }
 
-/// Puts the init under its filter: [`INIT`], and everything else kills.
+/// Puts the init under its filter, `policies/jail/init.toml`. Takes no memory.
 ///
 /// # Errors
 /// The call's own.
 pub fn restrict_init() -> io::Result<()> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // struct seccomp_data: the number at 0, the architecture at 4.
-    let mut program = vec![
-        op(LOAD, 0, 0, 4),
-        op(EQUAL, 1, 0, ARCH),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
-        op(LOAD, 0, 0, 0),
-    ];
-    for (at, call) in INIT.into_iter().enumerate() {
-        // Over those that follow, and the kill. x32 numbers equal none.
-        program.push(op(EQUAL, (INIT.len() - at) as u8, 0, call as u32));
-    }
-    program.push(op(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS));
-    program.push(op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
-    install(&program)
+    install(casemate_policies::jail_init())
 }
 
-const fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt, jf, k }
-}
-
-fn install(program: &[libc::sock_filter]) -> io::Result<()> {
+fn install(filter: &Filter) -> io::Result<()> {
     let filter = libc::sock_fprog {
-        len: program.len().try_into().map_err(io::Error::other)?,
-        filter: program.as_ptr().cast_mut(),
+        len: filter.program.len().try_into().map_err(io::Error::other)?,
+        // `Instruction` has the layout of `struct sock_filter`.
+        filter: filter
+            .program
+            .as_ptr()
+            .cast::<libc::sock_filter>()
+            .cast_mut(),
     };
-    // SAFETY: `program` has as many instructions as `len` says; the kernel copies them and
+    // SAFETY: the program has as many instructions as `len` says; the kernel copies them and
     // writes nothing.
     libc_result(unsafe {
         libc::syscall(
@@ -129,15 +94,4 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
         })
         .map(|()| declared.clone());
     Observation::of(declared, observed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_inits_calls_are_no_more_than_one_jump_reaches() {
-        const { assert!(INIT.len() < u8::MAX as usize) };
-        assert!(!INIT.contains(&libc::SYS_openat) && !INIT.contains(&libc::SYS_execve));
-    }
 }

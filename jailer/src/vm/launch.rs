@@ -2,22 +2,16 @@
 
 use super::passed::Passed;
 use crate::refusal::Refusal;
-use casemate_policy::{
-    CgroupLimits, Device, Environment, Filesystem, Landlock, List, Namespace, Network, Policy,
-    Resource, RlimitValue,
-};
+use casemate_policy::{Policy, Resource, RlimitValue};
 use casemate_proto::cell::Launch;
 use casemate_proto::fds::{EVENT_BASE, MAX_DISKS, MAX_STREAMS, MAX_VCPUS};
-use std::borrow::Cow;
 
 /// Least `Limits::nofile`: the fixed fds, and some event fds above them.
 const LEAST_NOFILE: u32 = EVENT_BASE as u32 + 32;
 
-/// The policy of a VMM's jail: nothing to see, and the launch's limits. `passed` tells how
-/// far a disk may be written.
+/// The policy of a VMM's jail: `policies/vmm/cell.toml`, and the launch's limits. `passed`
+/// tells how far a disk may be written.
 ///
-/// Core is 1 and not 0: with 0, a dump still goes to a `core_pattern` that is a pipe, guest
-/// memory and all; 1 is the value for which the kernel dumps to neither (core(5)).
 /// File size is that of the largest writable disk image, so that none can be made to grow.
 pub fn policy(launch: &Launch, passed: &Passed) -> Policy {
     let limits = &launch.limits;
@@ -30,59 +24,26 @@ pub fn policy(launch: &Launch, passed: &Passed) -> Policy {
         .filter_map(|(_, disk)| disk.file_size)
         .max()
         .unwrap_or(0);
-    let rlimits = [
-        (Resource::Core, 1),
-        (Resource::Fsize, writable),
-        (Resource::Nofile, limits.nofile.into()),
-        (Resource::Nproc, limits.pids.into()),
-        (Resource::Memlock, 0),
-        (Resource::Msgqueue, 0),
-        (Resource::Sigpending, 64),
-        (Resource::Nice, 0),
-        (Resource::Rtprio, 0),
-    ];
-    Policy {
-        name: Cow::Borrowed("vmm"),
-        digest: Cow::Borrowed(""),
-        namespaces: Cow::Borrowed(&Namespace::ALL),
-        network: Network::None,
-        filesystem: Filesystem::default(),
-        capabilities: Default::default(),
-        landlock: Landlock {
-            // Forbids every path. What later ones add (4: TCP ports, 5: device ioctls, 6:
-            // abstract sockets and signals) is forbidden where the kernel can, and by the
-            // empty namespaces in any case.
-            min_abi: 1,
-            bind_tcp: List::default(),
-            connect_tcp: List::default(),
-            connect_any: false,
-            ioctl_dev: false,
-            scope_abstract_socket: true,
-            scope_signal: true,
-        },
-        rlimits: rlimits
-            .map(|(resource, value)| RlimitValue { resource, value })
-            .to_vec()
-            .into(),
-        cgroup: CgroupLimits {
-            memory_bytes: Some(limits.memory_bytes),
-            swap_bytes: Some(0),
-            cpu_millis: Some(limits.cpu_millis),
-            cpu_weight: None,
-            pids: Some(limits.pids),
-            io: List::default(),
-        },
-        wall_clock_ms: launch.timeout_ms,
-        environment: Environment::default(),
-        keep_fds: List::default(),
-        devices: Cow::Borrowed(&[
-            Device::Block,
-            Device::Vsock,
-            Device::Entropy,
-            Device::Serial,
-        ]),
-        seccomp: None,
-    }
+    let mut policy = casemate_policies::cell().clone();
+    // What the launch gives, which the file leaves open.
+    policy.rlimits = policy
+        .rlimits
+        .iter()
+        .copied()
+        .chain(
+            [
+                (Resource::Fsize, writable),
+                (Resource::Nofile, limits.nofile.into()),
+                (Resource::Nproc, limits.pids.into()),
+            ]
+            .map(|(resource, value)| RlimitValue { resource, value }),
+        )
+        .collect();
+    policy.cgroup.memory_bytes = Some(limits.memory_bytes);
+    policy.cgroup.cpu_millis = Some(limits.cpu_millis);
+    policy.cgroup.pids = Some(limits.pids);
+    policy.wall_clock_ms = launch.timeout_ms;
+    policy
 }
 
 /// Checks what can be checked of a launch before anything is made.
