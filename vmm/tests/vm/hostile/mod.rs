@@ -56,6 +56,11 @@ fn transport() {
 }
 
 #[test]
+fn setup() {
+    class("setup");
+}
+
+#[test]
 fn queue() {
     class("queue");
 }

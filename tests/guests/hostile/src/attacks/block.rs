@@ -8,312 +8,56 @@ use crate::driver::queue::{Buffer, readable, writable};
 use crate::outcome::Outcome::{self, *};
 use casemate_guest_base::{pause, peek, poke};
 
+#[rustfmt::skip] // A line an attack: this is a list to be read.
 pub const ATTACKS: &[Attack] = &[
-    attack(
-        "read-past-the-end",
-        IoError,
-        "the first sector that does not exist",
-        |b| read(b, |end| end, 1),
-    ),
-    attack(
-        "read-over-the-end",
-        IoError,
-        "the last sector and the next",
-        |b| read(b, |end| end - 1, 2),
-    ),
-    attack(
-        "write-past-the-end",
-        IoError,
-        "the first sector that does not exist",
-        |b| write(b, |end| end, 1),
-    ),
-    attack(
-        "write-over-the-end",
-        IoError,
-        "the last sector and the next: the file must not grow",
-        |b| write(b, |end| end - 1, 2),
-    ),
-    attack(
-        "sector-max",
-        IoError,
-        "sector 2⁶⁴-1, whose end wraps",
-        |b| read(b, |_| u64::MAX, 1),
-    ),
-    attack(
-        "sector-times-512-wraps",
-        IoError,
-        "sector 2⁵⁵, whose byte offset wraps to 0",
-        |b| write(b, |_| 1 << 55, 1),
-    ),
-    attack(
-        "sector-beyond-file-offsets",
-        IoError,
-        "a byte offset of 2⁶³",
-        |b| write(b, |_| 1 << 54, 1),
-    ),
-    attack("length-not-whole-sectors", IoError, "513 bytes", |b| {
-        b.disk.request(IN, 0, &[writable(ARENA, 513)])
-    }),
-    attack("write-of-half-a-sector", IoError, "256 bytes", |b| {
-        b.disk.request(OUT, 0, &[readable(ARENA, 256)])
-    }),
-    attack("read-of-nothing", IoError, "no data buffer", |b| {
-        b.disk.request(IN, 0, &[])
-    }),
-    attack("write-of-nothing", IoError, "no data buffer", |b| {
-        b.disk.request(OUT, 0, &[])
-    }),
-    attack(
-        "read-into-readable",
-        IoError,
-        "the data buffer is not to be written",
-        |b| b.disk.request(IN, 0, &[readable(ARENA, SECTOR)]),
-    ),
-    attack(
-        "write-from-writable",
-        IoError,
-        "the data buffer is not to be read",
-        |b| b.disk.request(OUT, 0, &[writable(ARENA, SECTOR)]),
-    ),
-    attack(
-        "write-to-read-only",
-        IoError,
-        "a write to the read-only disk",
-        |b| b.rom.request(OUT, 0, &[readable(ARENA, SECTOR)]),
-    ),
-    attack(
-        "write-to-read-only-not-negotiated-cloud-hypervisor",
-        IoError,
-        "the same by a driver that never took the read-only feature",
-        read_only_not_taken,
-    ),
-    attack(
-        "flush-of-read-only",
-        Served,
-        "a flush of a disk that has nothing to flush",
-        |b| b.rom.request(FLUSH, 0, &[]),
-    ),
-    attack(
-        "flush-not-negotiated",
-        Served,
-        "a flush by a driver that did not take the feature",
-        flush_not_taken,
-    ),
-    attack("type-unknown", Unsupported, "request type 5", |b| {
-        b.disk.request(5, 0, &[])
-    }),
-    attack("type-scsi", Unsupported, "the legacy type 2", |b| {
-        b.disk.request(2, 0, &[readable(ARENA, 64)])
-    }),
-    attack(
-        "type-discard-not-offered",
-        Unsupported,
-        "discard of the whole disk",
-        |b| segments(b, 11),
-    ),
-    attack(
-        "type-write-zeroes-not-offered",
-        Unsupported,
-        "zeroes over the whole disk",
-        |b| segments(b, 13),
-    ),
-    attack(
-        "type-secure-erase-not-offered",
-        Unsupported,
-        "secure erase of the whole disk",
-        |b| segments(b, 14),
-    ),
-    attack(
-        "type-lifetime-not-offered",
-        Unsupported,
-        "lifetime of the medium",
-        |b| b.disk.request(10, 0, &[writable(ARENA, 16)]),
-    ),
-    attack("type-zone-report-not-offered", Unsupported, "zones", |b| {
-        b.disk.request(16, 0, &[writable(ARENA, 512)])
-    }),
-    attack("type-max", Unsupported, "request type 2³²-1", |b| {
-        b.disk.request(u32::MAX, 0, &[])
-    }),
-    attack("request-header-too-short", NeedsReset, "15 bytes", |b| {
-        raw(b, &[readable(SCRATCH, 15), writable(STATUS, 1)])
-    }),
-    attack("header-missing", NeedsReset, "nothing to read", |b| {
-        raw(b, &[writable(ARENA, SECTOR), writable(STATUS, 1)])
-    }),
-    attack(
-        "request-header-in-pieces",
-        Served,
-        "16 buffers of a byte",
-        header_in_pieces,
-    ),
-    attack(
-        "header-and-data-in-one",
-        Served,
-        "a write whose header and data are one buffer",
-        header_and_data,
-    ),
-    attack("status-missing", NeedsReset, "nothing to write", |b| {
-        raw(b, &[readable(SCRATCH, 16), readable(ARENA, SECTOR)])
-    }),
-    attack(
-        "status-in-a-readable-buffer",
-        NeedsReset,
-        "the status byte is not to be written",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    readable(ARENA, SECTOR),
-                    readable(STATUS, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "status-outside-memory",
-        NeedsReset,
-        "the status byte is in the gap",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    writable(ARENA, SECTOR),
-                    writable(NOWHERE, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "status-behind-data-in-one",
-        Served,
-        "data and status are one buffer",
-        status_behind_data,
-    ),
-    attack(
-        "disk-data-outside-memory",
-        NeedsReset,
-        "read to the gap",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    writable(NOWHERE, SECTOR),
-                    writable(STATUS, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "data-over-the-end-of-memory",
-        NeedsReset,
-        "the last byte is not memory",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    writable(MEMORY_END - 511, SECTOR),
-                    writable(STATUS, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "data-over-mmio",
-        NeedsReset,
-        "read into the device's own registers",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    writable(FIRST, SECTOR),
-                    writable(STATUS, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "data-wraps-around",
-        NeedsReset,
-        "a buffer that runs over 2⁶⁴",
-        |b| {
-            raw(
-                b,
-                &[
-                    readable(SCRATCH, 16),
-                    writable(u64::MAX - 255, SECTOR),
-                    writable(STATUS, 1),
-                ],
-            )
-        },
-    ),
-    attack(
-        "amplification",
-        IoError,
-        "one buffer of 1 MiB as often as a chain has room for",
-        |b| b.disk.request(IN, 0, &[writable(ARENA, 1 << 20); 62]),
-    ),
-    attack(
-        "amplification-of-a-gigabyte",
-        IoError,
-        "one buffer of 60 MiB in each descriptor",
-        |b| b.disk.request(OUT, 0, &[readable(ARENA, 60 << 20); 60]),
-    ),
-    attack(
-        "read-onto-its-own-status",
-        Served,
-        "every sector lands on the status byte",
-        status_under_data,
-    ),
-    attack("get-id-too-small", IoError, "room for 1 byte of 20", |b| {
-        b.disk.request(GET_ID, 0, &[writable(ARENA, 1)])
-    }),
-    attack(
-        "get-id-one-byte-short",
-        IoError,
-        "room for 19 bytes of 20",
-        |b| b.disk.request(GET_ID, 0, &[writable(ARENA, 19)]),
-    ),
-    attack("get-id-without-room", IoError, "no room at all", |b| {
-        b.disk.request(GET_ID, 0, &[])
-    }),
-    attack(
-        "get-id-with-too-much-room",
-        Served,
-        "4096 bytes, of which 20 are written",
-        get_id_large,
-    ),
-    attack("get-id-in-pieces", Served, "20 buffers of a byte", |b| {
-        b.disk.request(
-            GET_ID,
-            0,
-            &core::array::from_fn::<_, 20, _>(|n| writable(ARENA + 2 * n as u64, 1)),
-        )
-    }),
+    attack("read-past-the-end", IoError, "the first sector that does not exist", |b| read(b, |end| end, 1)),
+    attack("read-over-the-end", IoError, "the last sector and the next", |b| read(b, |end| end - 1, 2)),
+    attack("write-past-the-end", IoError, "the first sector that does not exist", |b| write(b, |end| end, 1)),
+    attack("write-over-the-end", IoError, "the last sector and the next: the file must not grow", |b| write(b, |end| end - 1, 2)),
+    attack("sector-max", IoError, "sector 2⁶⁴-1, whose end wraps", |b| read(b, |_| u64::MAX, 1)),
+    attack("sector-times-512-wraps", IoError, "sector 2⁵⁵, whose byte offset wraps to 0", |b| write(b, |_| 1 << 55, 1)),
+    attack("sector-beyond-file-offsets", IoError, "a byte offset of 2⁶³", |b| write(b, |_| 1 << 54, 1)),
+    attack("length-not-whole-sectors", IoError, "513 bytes", |b| b.disk.request(IN, 0, &[writable(ARENA, 513)])),
+    attack("write-of-half-a-sector", IoError, "256 bytes", |b| b.disk.request(OUT, 0, &[readable(ARENA, 256)])),
+    attack("read-of-nothing", IoError, "no data buffer", |b| b.disk.request(IN, 0, &[])),
+    attack("write-of-nothing", IoError, "no data buffer", |b| b.disk.request(OUT, 0, &[])),
+    attack("read-into-readable", IoError, "the data buffer is not to be written", |b| b.disk.request(IN, 0, &[readable(ARENA, SECTOR)])),
+    attack("write-from-writable", IoError, "the data buffer is not to be read", |b| b.disk.request(OUT, 0, &[writable(ARENA, SECTOR)])),
+    attack("write-to-read-only", IoError, "a write to the read-only disk", |b| b.rom.request(OUT, 0, &[readable(ARENA, SECTOR)])),
+    attack("write-to-read-only-not-negotiated-cloud-hypervisor", IoError, "the same by a driver that never took the read-only feature", read_only_not_taken),
+    attack("flush-of-read-only", Served, "a flush of a disk that has nothing to flush", |b| b.rom.request(FLUSH, 0, &[])),
+    attack("flush-not-negotiated", Served, "a flush by a driver that did not take the feature", flush_not_taken),
+    attack("type-unknown", Unsupported, "request type 5", |b| b.disk.request(5, 0, &[])),
+    attack("type-scsi", Unsupported, "the legacy type 2", |b| b.disk.request(2, 0, &[readable(ARENA, 64)])),
+    attack("type-discard-not-offered", Unsupported, "discard of the whole disk", |b| segments(b, 11)),
+    attack("type-write-zeroes-not-offered", Unsupported, "zeroes over the whole disk", |b| segments(b, 13)),
+    attack("type-secure-erase-not-offered", Unsupported, "secure erase of the whole disk", |b| segments(b, 14)),
+    attack("type-lifetime-not-offered", Unsupported, "lifetime of the medium", |b| b.disk.request(10, 0, &[writable(ARENA, 16)])),
+    attack("type-zone-report-not-offered", Unsupported, "zones", |b| b.disk.request(16, 0, &[writable(ARENA, 512)])),
+    attack("type-max", Unsupported, "request type 2³²-1", |b| b.disk.request(u32::MAX, 0, &[])),
+    attack("request-header-too-short", NeedsReset, "15 bytes", |b| raw(b, &[readable(SCRATCH, 15), writable(STATUS, 1)])),
+    attack("header-missing", NeedsReset, "nothing to read", |b| raw(b, &[writable(ARENA, SECTOR), writable(STATUS, 1)])),
+    attack("request-header-in-pieces", Served, "16 buffers of a byte", header_in_pieces),
+    attack("header-and-data-in-one", Served, "a write whose header and data are one buffer", header_and_data),
+    attack("status-missing", NeedsReset, "nothing to write", |b| raw(b, &[readable(SCRATCH, 16), readable(ARENA, SECTOR)])),
+    attack("status-in-a-readable-buffer", NeedsReset, "the status byte is not to be written", |b| raw(b, &[readable(SCRATCH, 16), readable(ARENA, SECTOR), readable(STATUS, 1)])),
+    attack("status-outside-memory", NeedsReset, "the status byte is in the gap", |b| raw(b, &[readable(SCRATCH, 16), writable(ARENA, SECTOR), writable(NOWHERE, 1)])),
+    attack("status-behind-data-in-one", Served, "data and status are one buffer", status_behind_data),
+    attack("disk-data-outside-memory", NeedsReset, "read to the gap", |b| raw(b, &[readable(SCRATCH, 16), writable(NOWHERE, SECTOR), writable(STATUS, 1)])),
+    attack("data-over-the-end-of-memory", NeedsReset, "the last byte is not memory", |b| raw(b, &[readable(SCRATCH, 16), writable(MEMORY_END - 511, SECTOR), writable(STATUS, 1)])),
+    attack("data-over-mmio", NeedsReset, "read into the device's own registers", |b| raw(b, &[readable(SCRATCH, 16), writable(FIRST, SECTOR), writable(STATUS, 1)])),
+    attack("data-wraps-around", NeedsReset, "a buffer that runs over 2⁶⁴", |b| raw(b, &[readable(SCRATCH, 16), writable(u64::MAX - 255, SECTOR), writable(STATUS, 1)])),
+    attack("amplification", IoError, "one buffer of 1 MiB as often as a chain has room for", |b| b.disk.request(IN, 0, &[writable(ARENA, 1 << 20); 62])),
+    attack("amplification-of-a-gigabyte", IoError, "one buffer of 60 MiB in each descriptor", |b| b.disk.request(OUT, 0, &[readable(ARENA, 60 << 20); 60])),
+    attack("read-onto-its-own-status", Served, "every sector lands on the status byte", status_under_data),
+    attack("get-id-too-small", IoError, "room for 1 byte of 20", |b| b.disk.request(GET_ID, 0, &[writable(ARENA, 1)])),
+    attack("get-id-one-byte-short", IoError, "room for 19 bytes of 20", |b| b.disk.request(GET_ID, 0, &[writable(ARENA, 19)])),
+    attack("get-id-without-room", IoError, "no room at all", |b| b.disk.request(GET_ID, 0, &[])),
+    attack("get-id-with-too-much-room", Served, "4096 bytes, of which 20 are written", get_id_large),
+    attack("get-id-in-pieces", Served, "20 buffers of a byte", |b| b.disk.request(GET_ID, 0, &core::array::from_fn::<_, 20, _>(|n| writable(ARENA + 2 * n as u64, 1)))),
     attack("flush-storm", Served, "1,000 flushes", flush_storm),
-    attack(
-        "largest-honest-request",
-        Served,
-        "62 buffers of a sector each",
-        |b| {
-            b.disk.request(
-                IN,
-                0,
-                &core::array::from_fn::<_, 62, _>(|n| writable(ARENA + 512 * n as u64, SECTOR)),
-            )
-        },
-    ),
-    attack(
-        "read-into-its-own-rings",
-        Free,
-        "a disk full of numbers lands on the descriptors and rings",
-        own_rings,
-    ),
+    attack("largest-honest-request", Served, "62 buffers of a sector each", |b| b.disk.request(IN, 0, &core::array::from_fn::<_, 62, _>(|n| writable(ARENA + 512 * n as u64, SECTOR)))),
+    attack("read-into-its-own-rings", Free, "a disk full of numbers lands on the descriptors and rings", own_rings),
 ];
 
 /// Where a header lies, and where its status byte goes: those of the disk's driver.

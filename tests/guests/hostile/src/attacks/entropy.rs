@@ -10,78 +10,20 @@ use casemate_guest_base::{pause, peek};
 /// Most bytes that a request may get.
 const MOST: u32 = 64 << 10;
 
+#[rustfmt::skip] // A line an attack: this is a list to be read.
 pub const ATTACKS: &[Attack] = &[
-    attack(
-        "overlapping-descriptors-fc-5762",
-        Served,
-        "one buffer of 1 MiB in every descriptor: the answer stays small",
-        |b| bounded(b, &[writable(ARENA, 1 << 20); 64]),
-    ),
-    attack("one-huge-buffer", Served, "64 MiB in one buffer", |b| {
-        bounded(b, &[writable(ARENA, 64 << 20)])
-    }),
-    attack(
-        "gigabytes-of-the-same",
-        Served,
-        "63 times the same 64 MiB",
-        |b| bounded(b, &[writable(ARENA, 64 << 20); 63]),
-    ),
-    attack(
-        "huge-and-partly-outside",
-        Served,
-        "2 GiB, of which the first 64 KiB are memory and enough",
-        |b| bounded(b, &[writable(MEMORY_END - u64::from(MOST), 1 << 31)]),
-    ),
-    attack(
-        "entropy-outside-memory",
-        NeedsReset,
-        "a buffer in the gap",
-        |b| b.rng.request(&[writable(NOWHERE, 64)]).0,
-    ),
-    attack(
-        "over-the-end-of-memory",
-        NeedsReset,
-        "its second half is not memory",
-        |b| b.rng.request(&[writable(MEMORY_END - 64, 128)]).0,
-    ),
-    attack(
-        "good-then-outside",
-        NeedsReset,
-        "a good buffer, then one in the gap",
-        |b| {
-            b.rng
-                .request(&[writable(ARENA, 64), writable(NOWHERE, 64)])
-                .0
-        },
-    ),
-    attack(
-        "address-wraps",
-        NeedsReset,
-        "a buffer that runs over 2⁶⁴",
-        |b| b.rng.request(&[writable(u64::MAX - 31, 64)]).0,
-    ),
-    attack("readable-only", Served, "nothing to write to", |b| {
-        exactly(b, &[readable(ARENA, 64)], 0)
-    }),
-    attack(
-        "readable-then-writable",
-        Served,
-        "only what is to be written is",
-        readable_then_writable,
-    ),
-    attack("bytes-in-pieces", Served, "64 buffers of a byte", |b| {
-        exactly(
-            b,
-            &core::array::from_fn::<_, 64, _>(|n| writable(ARENA + 3 * n as u64, 1)),
-            64,
-        )
-    }),
-    attack(
-        "onto-its-own-rings",
-        Free,
-        "random bytes over descriptors and rings",
-        onto_rings,
-    ),
+    attack("overlapping-descriptors-fc-5762", Served, "one buffer of 1 MiB in every descriptor: the answer stays small", |b| bounded(b, &[writable(ARENA, 1 << 20); 64])),
+    attack("one-huge-buffer", Served, "64 MiB in one buffer", |b| bounded(b, &[writable(ARENA, 64 << 20)])),
+    attack("gigabytes-of-the-same", Served, "63 times the same 64 MiB", |b| bounded(b, &[writable(ARENA, 64 << 20); 63])),
+    attack("huge-and-partly-outside", Served, "2 GiB, of which the first 64 KiB are memory and enough", |b| bounded(b, &[writable(MEMORY_END - u64::from(MOST), 1 << 31)])),
+    attack("entropy-outside-memory", NeedsReset, "a buffer in the gap", |b| b.rng.request(&[writable(NOWHERE, 64)]).0),
+    attack("over-the-end-of-memory", NeedsReset, "its second half is not memory", |b| b.rng.request(&[writable(MEMORY_END - 64, 128)]).0),
+    attack("good-then-outside", NeedsReset, "a good buffer, then one in the gap", |b| b.rng .request(&[writable(ARENA, 64), writable(NOWHERE, 64)]) .0),
+    attack("address-wraps", NeedsReset, "a buffer that runs over 2⁶⁴", |b| b.rng.request(&[writable(u64::MAX - 31, 64)]).0),
+    attack("readable-only", Served, "nothing to write to", |b| exactly(b, &[readable(ARENA, 64)], 0)),
+    attack("readable-then-writable", Served, "only what is to be written is", readable_then_writable),
+    attack("bytes-in-pieces", Served, "64 buffers of a byte", |b| exactly(b, &core::array::from_fn::<_, 64, _>(|n| writable(ARENA + 3 * n as u64, 1)), 64)),
+    attack("onto-its-own-rings", Free, "random bytes over descriptors and rings", onto_rings),
     attack("request-storm", Served, "2,048 requests of 4 KiB", storm),
 ];
 

@@ -6,6 +6,7 @@ mod entropy;
 mod legacy;
 mod ports;
 mod queue;
+mod setup;
 mod smp;
 mod transport;
 mod vcpu;
@@ -64,6 +65,7 @@ const fn attack_with(
 /// Every class of attacks.
 pub const CLASSES: &[(&str, &[Attack])] = &[
     ("transport", transport::ATTACKS),
+    ("setup", setup::ATTACKS),
     ("queue", queue::ATTACKS),
     ("block", block::ATTACKS),
     ("entropy", entropy::ATTACKS),
@@ -73,3 +75,13 @@ pub const CLASSES: &[(&str, &[Attack])] = &[
     ("vcpu", vcpu::ATTACKS),
     ("smp", smp::ATTACKS),
 ];
+
+/// A write that must have no effect had none.
+fn refused_when(yes: bool) -> Outcome {
+    Outcome::refused_if(yes, "it had an effect")
+}
+
+/// Something odd that must change nothing changed nothing.
+fn ignored_when(yes: bool) -> Outcome {
+    Outcome::ignored_if(yes, "it had an effect")
+}

@@ -9,122 +9,28 @@ use casemate_guest_base::ring0::{call, port_in, port_out, ring0_ins8};
 use casemate_guest_base::{peek, poke};
 use core::arch::asm;
 
+#[rustfmt::skip] // A line an attack: this is a list to be read.
 pub const ATTACKS: &[Attack] = &[
-    attack(
-        "ports-read",
-        Ignored,
-        "every 7th port there is, in each width",
-        ports_read,
-    ),
-    attack(
-        "ports-written",
-        Ignored,
-        "every 7th port where no device is, in each width",
-        ports_written,
-    ),
-    attack(
-        "ports-around-devices",
-        Ignored,
-        "accesses that begin before a device or end behind it",
-        ports_around,
-    ),
-    attack(
-        "port-string-input-of-nothing",
-        Ignored,
-        "64 KiB from a port that is none: all ones",
-        port_string,
-    ),
-    attack(
-        "pci-configuration-ports",
-        Ignored,
-        "the whole configuration space of a bus that is not there",
-        pci,
-    ),
-    attack(
-        "interrupt-controller-games",
-        Ignored,
-        "each value to both 8259",
-        pic,
-    ),
-    attack(
-        "timer-games",
-        Ignored,
-        "each mode of the 8254, with the shortest period",
-        pit,
-    ),
-    attack(
-        "gap-read",
-        Ignored,
-        "addresses without a device, in each width",
-        gap_read,
-    ),
+    attack("ports-read", Ignored, "every 7th port there is, in each width", ports_read),
+    attack("ports-written", Ignored, "every 7th port where no device is, in each width", ports_written),
+    attack("ports-around-devices", Ignored, "accesses that begin before a device or end behind it", ports_around),
+    attack("port-string-input-of-nothing", Ignored, "64 KiB from a port that is none: all ones", port_string),
+    attack("pci-configuration-ports", Ignored, "the whole configuration space of a bus that is not there", pci),
+    attack("interrupt-controller-games", Ignored, "each value to both 8259", pic),
+    attack("timer-games", Ignored, "each mode of the 8254, with the shortest period", pit),
+    attack("gap-read", Ignored, "addresses without a device, in each width", gap_read),
     attack("gap-written", Ignored, "the same with writes", gap_written),
-    attack(
-        "memory-beyond-its-end",
-        Ignored,
-        "the first page that is no memory",
-        beyond,
-    ),
-    attack(
-        "virtio-windows-that-do-not-exist",
-        Ignored,
-        "the windows of devices 4 to 18",
-        no_windows,
-    ),
-    attack(
-        "io-apic-games",
-        Ignored,
-        "junk to every register of the IOAPIC",
-        io_apic,
-    ),
-    attack(
-        "local-apic-games",
-        Ignored,
-        "junk to most registers of the local APIC",
-        local_apic,
-    ),
-    attack(
-        "kvm-own-pages",
-        Ignored,
-        "where KVM keeps pages of its own",
-        kvm_pages,
-    ),
-    attack(
-        "mmio-string-copy",
-        Free,
-        "a string instruction from a device to a device",
-        mmio_string,
-    ),
-    attack(
-        "mmio-sixteen-bytes",
-        Free,
-        "an SSE access to registers",
-        mmio_sse,
-    ),
-    attack(
-        "mmio-locked",
-        Free,
-        "a locked exchange with a register",
-        mmio_locked,
-    ),
-    attack(
-        "mmio-executed",
-        Free,
-        "a jump into a device's registers",
-        mmio_executed,
-    ),
-    attack(
-        "nothing-executed",
-        Free,
-        "a jump to where no memory is",
-        nothing_executed,
-    ),
-    attack(
-        "mmio-as-stack",
-        Free,
-        "the stack pointer leads into a device",
-        mmio_stack,
-    ),
+    attack("memory-beyond-its-end", Ignored, "the first page that is no memory", beyond),
+    attack("virtio-windows-that-do-not-exist", Ignored, "the windows of devices 4 to 18", no_windows),
+    attack("io-apic-games", Ignored, "junk to every register of the IOAPIC", io_apic),
+    attack("local-apic-games", Ignored, "junk to most registers of the local APIC", local_apic),
+    attack("kvm-own-pages", Ignored, "where KVM keeps pages of its own", kvm_pages),
+    attack("mmio-string-copy", Free, "a string instruction from a device to a device", mmio_string),
+    attack("mmio-sixteen-bytes", Free, "an SSE access to registers", mmio_sse),
+    attack("mmio-locked", Free, "a locked exchange with a register", mmio_locked),
+    attack("mmio-executed", Free, "a jump into a device's registers", mmio_executed),
+    attack("nothing-executed", Free, "a jump to where no memory is", nothing_executed),
+    attack("mmio-as-stack", Free, "the stack pointer leads into a device", mmio_stack),
 ];
 
 fn is_devices(port: u32) -> bool {

@@ -22,344 +22,75 @@ services! {
     bad_cpuid bad_page_tables bad_mov_to_cs bad_int_nothing bad_sti_halt
 }
 
+#[rustfmt::skip] // A line an attack: this is a list to be read.
 pub const ATTACKS: &[Attack] = &[
-    attack(
-        "msr-unknown-read",
-        Fault,
-        "an MSR that does not exist",
-        |_| read(0xdead_beef),
-    ),
-    attack(
-        "msr-unknown-written",
-        Fault,
-        "an MSR that does not exist",
-        |_| written(0xdead_beef, 0),
-    ),
-    attack("msr-efer-reserved", Fault, "reserved bits of EFER", |_| {
-        written(0xc000_0080, u64::MAX)
-    }),
-    attack(
-        "msr-apic-base-reserved",
-        Fault,
-        "reserved bits of the local APIC's base",
-        |_| written(0x1b, u64::MAX),
-    ),
-    attack(
-        "msr-mtrr-type-reserved",
-        Fault,
-        "a memory type that does not exist",
-        |_| written(0x2ff, 0x2),
-    ),
-    attack(
-        "msr-pat-reserved",
-        Free,
-        "eight memory types that do not exist",
-        |_| free_msr(0x277, 0x0202_0202_0202_0202),
-    ),
-    attack(
-        "msr-scan",
-        Ignored,
-        "each MSR below 0x1000 and from 0xc0000000 is read",
-        msr_scan,
-    ),
-    attack(
-        "msr-microcode",
-        Free,
-        "a microcode update from the gap",
-        |_| free_msr(0x79, NOWHERE),
-    ),
-    attack(
-        "msr-apic-base-moved",
-        Free,
-        "the local APIC moves over memory",
-        |_| free_msr(0x1b, ARENA | 0x900),
-    ),
-    attack(
-        "msr-apic-base-over-a-device",
-        Free,
-        "the local APIC moves over a device's registers",
-        |_| free_msr(0x1b, FIRST | 0x900),
-    ),
-    attack(
-        "msr-apic-off",
-        Free,
-        "the local APIC is switched off",
-        |_| free_msr(0x1b, 0xfee0_0000),
-    ),
-    attack("msr-x2apic", Free, "the local APIC's other face", |_| {
-        free_msr(0x1b, 0xfee0_0d00)
-    }),
-    attack(
-        "msr-performance-counters",
-        Free,
-        "event selections and counters",
-        |_| all_msrs(&[0xc1, 0x186, 0x38f, 0x38d, 0x3f1, 0xc001_0000, 0xc001_0200]),
-    ),
-    attack(
-        "msr-debug-and-branches",
-        Free,
-        "branch tracing, last branches",
-        |_| all_msrs(&[0x1d9, 0x1c8, 0x570, 0xc001_102a, 0xc001_1031]),
-    ),
-    attack(
-        "msr-speculation",
-        Free,
-        "speculation control, flush commands",
-        |_| all_msrs(&[0x48, 0x49, 0x10a, 0x122, 0x123, 0xc001_011f]),
-    ),
-    attack("msr-machine-checks", Free, "machine check banks", |_| {
-        all_msrs(&[0x17a, 0x17b, 0x400, 0x401, 0x402, 0x403, 0x47f])
-    }),
-    attack(
-        "msr-virtualisation",
-        Free,
-        "VMX and SVM capabilities",
-        |_| all_msrs(&[0x3a, 0x480, 0x48b, 0xc001_0114, 0xc001_0117]),
-    ),
-    attack(
-        "msr-kvm-clock-outside-memory",
-        Free,
-        "the clock's page is in the gap",
-        |_| kvm_msrs(NOWHERE | 1),
-    ),
-    attack(
-        "msr-kvm-pages-beyond-memory",
-        Free,
-        "the first page that is no memory",
-        |_| kvm_msrs(MEMORY_END | 1),
-    ),
-    attack(
-        "msr-kvm-pages-over-rings",
-        Free,
-        "KVM's pages over the disk's rings",
-        |_| kvm_msrs(0x100_0000 | 1),
-    ),
-    attack(
-        "msr-kvm-pages-at-the-end-of-all",
-        Free,
-        "KVM's pages at 2⁶⁴",
-        |_| kvm_msrs(u64::MAX),
-    ),
-    attack(
-        "msr-hyper-v",
-        Free,
-        "Hyper-V's registers, which are not offered",
-        |_| {
-            all_msrs(&[
-                0x4000_0000,
-                0x4000_0001,
-                0x4000_0003,
-                0x4000_0070,
-                0x4000_0080,
-                0x4000_0104,
-            ])
-        },
-    ),
-    attack("msr-xen", Free, "Xen's hypercall page", |_| {
-        free_msr(0x4000_0000, ARENA)
-    }),
-    attack("cr0-reserved", Free, "the upper half of CR0", |_| {
-        free(bad_cr0, u64::MAX, 0)
-    }),
-    attack(
-        "cr0-paging-without-protection",
-        Fault,
-        "PG without PE",
-        |_| service(bad_cr0, 0x8000_0000, 0),
-    ),
-    attack("cr0-paging-off", Free, "long mode without paging", |_| {
-        free(bad_cr0, 0x31, 0)
-    }),
-    attack(
-        "cr3-reserved",
-        Fault,
-        "bits of CR3 beyond the address",
-        |_| service(bad_cr3, 1 << 62 | 0x7000, 0),
-    ),
-    attack("cr4-reserved", Fault, "reserved bits of CR4", |_| {
-        service(bad_cr4, u64::MAX, 0)
-    }),
-    attack("cr4-virtualisation", Free, "VMX on", |_| {
-        free(bad_cr4, 0x2620, 0)
-    }),
-    attack(
-        "cr4-no-physical-address-extension",
-        Fault,
-        "long mode without PAE",
-        |_| service(bad_cr4, 0x600, 0),
-    ),
-    attack("cr8-reserved", Fault, "a task priority beyond 15", |_| {
-        service(bad_cr8, u64::MAX, 0)
-    }),
-    attack(
-        "xcr0-junk",
-        Free,
-        "every state component there could be",
-        |_| free(bad_xsetbv, 0, u64::MAX),
-    ),
+    attack("msr-unknown-read", Fault, "an MSR that does not exist", |_| read(0xdead_beef)),
+    attack("msr-unknown-written", Fault, "an MSR that does not exist", |_| written(0xdead_beef, 0)),
+    attack("msr-efer-reserved", Fault, "reserved bits of EFER", |_| written(0xc000_0080, u64::MAX)),
+    attack("msr-apic-base-reserved", Fault, "reserved bits of the local APIC's base", |_| written(0x1b, u64::MAX)),
+    attack("msr-mtrr-type-reserved", Fault, "a memory type that does not exist", |_| written(0x2ff, 0x2)),
+    attack("msr-pat-reserved", Free, "eight memory types that do not exist", |_| free_msr(0x277, 0x0202_0202_0202_0202)),
+    attack("msr-scan", Ignored, "each MSR below 0x1000 and from 0xc0000000 is read", msr_scan),
+    attack("msr-microcode", Free, "a microcode update from the gap", |_| free_msr(0x79, NOWHERE)),
+    attack("msr-apic-base-moved", Free, "the local APIC moves over memory", |_| free_msr(0x1b, ARENA | 0x900)),
+    attack("msr-apic-base-over-a-device", Free, "the local APIC moves over a device's registers", |_| free_msr(0x1b, FIRST | 0x900)),
+    attack("msr-apic-off", Free, "the local APIC is switched off", |_| free_msr(0x1b, 0xfee0_0000)),
+    attack("msr-x2apic", Free, "the local APIC's other face", |_| free_msr(0x1b, 0xfee0_0d00)),
+    attack("msr-performance-counters", Free, "event selections and counters", |_| all_msrs(&[0xc1, 0x186, 0x38f, 0x38d, 0x3f1, 0xc001_0000, 0xc001_0200])),
+    attack("msr-debug-and-branches", Free, "branch tracing, last branches", |_| all_msrs(&[0x1d9, 0x1c8, 0x570, 0xc001_102a, 0xc001_1031])),
+    attack("msr-speculation", Free, "speculation control, flush commands", |_| all_msrs(&[0x48, 0x49, 0x10a, 0x122, 0x123, 0xc001_011f])),
+    attack("msr-machine-checks", Free, "machine check banks", |_| all_msrs(&[0x17a, 0x17b, 0x400, 0x401, 0x402, 0x403, 0x47f])),
+    attack("msr-virtualisation", Free, "VMX and SVM capabilities", |_| all_msrs(&[0x3a, 0x480, 0x48b, 0xc001_0114, 0xc001_0117])),
+    attack("msr-kvm-clock-outside-memory", Free, "the clock's page is in the gap", |_| kvm_msrs(NOWHERE | 1)),
+    attack("msr-kvm-pages-beyond-memory", Free, "the first page that is no memory", |_| kvm_msrs(MEMORY_END | 1)),
+    attack("msr-kvm-pages-over-rings", Free, "KVM's pages over the disk's rings", |_| kvm_msrs(0x100_0000 | 1)),
+    attack("msr-kvm-pages-at-the-end-of-all", Free, "KVM's pages at 2⁶⁴", |_| kvm_msrs(u64::MAX)),
+    attack("msr-hyper-v", Free, "Hyper-V's registers, which are not offered", |_| all_msrs(&[0x4000_0000, 0x4000_0001, 0x4000_0003, 0x4000_0070, 0x4000_0080, 0x4000_0104])),
+    attack("msr-xen", Free, "Xen's hypercall page", |_| free_msr(0x4000_0000, ARENA)),
+    attack("cr0-reserved", Free, "the upper half of CR0", |_| free(bad_cr0, u64::MAX, 0)),
+    attack("cr0-paging-without-protection", Fault, "PG without PE", |_| service(bad_cr0, 0x8000_0000, 0)),
+    attack("cr0-paging-off", Free, "long mode without paging", |_| free(bad_cr0, 0x31, 0)),
+    attack("cr3-reserved", Fault, "bits of CR3 beyond the address", |_| service(bad_cr3, 1 << 62 | 0x7000, 0)),
+    attack("cr4-reserved", Fault, "reserved bits of CR4", |_| service(bad_cr4, u64::MAX, 0)),
+    attack("cr4-virtualisation", Free, "VMX on", |_| free(bad_cr4, 0x2620, 0)),
+    attack("cr4-no-physical-address-extension", Fault, "long mode without PAE", |_| service(bad_cr4, 0x600, 0)),
+    attack("cr8-reserved", Fault, "a task priority beyond 15", |_| service(bad_cr8, u64::MAX, 0)),
+    attack("xcr0-junk", Free, "every state component there could be", |_| free(bad_xsetbv, 0, u64::MAX)),
     attack("xcr-unknown", Free, "XCR 7", |_| free(bad_xsetbv, 7, 1)),
-    attack("dr7-reserved", Fault, "the upper half of DR7", |_| {
-        service(bad_dr7, u64::MAX, 0)
-    }),
-    attack(
-        "breakpoint",
-        Free,
-        "int3 without a handler: software KVM cannot carry it out",
-        |_| free(bad_int3, 0, 0),
-    ),
-    attack("interrupt-without-a-gate", Free, "int 200", |_| {
-        free(bad_int_nothing, 0, 0)
-    }),
-    attack(
-        "bound-range-interrupt",
-        Free,
-        "int 5 without a handler",
-        |_| free(bad_task_switch, 0, 0),
-    ),
+    attack("dr7-reserved", Fault, "the upper half of DR7", |_| service(bad_dr7, u64::MAX, 0)),
+    attack("breakpoint", Free, "int3 without a handler: software KVM cannot carry it out", |_| free(bad_int3, 0, 0)),
+    attack("interrupt-without-a-gate", Free, "int 200", |_| free(bad_int_nothing, 0, 0)),
+    attack("bound-range-interrupt", Free, "int 5 without a handler", |_| free(bad_task_switch, 0, 0)),
     attack("invalid-opcode", Fault, "ud2", |_| service(bad_ud2, 0, 0)),
-    attack(
-        "load-code-segment",
-        Free,
-        "mov to CS, which does not exist",
-        |_| free(bad_mov_to_cs, 0, 0),
-    ),
-    attack(
-        "cmpxchg16b",
-        Free,
-        "an instruction that software KVM does not know",
-        |_| free(bad_cmpxchg16b, ARENA, 0),
-    ),
-    attack(
-        "cmpxchg16b-on-a-device",
-        Free,
-        "the same on registers",
-        |_| free(bad_cmpxchg16b, FIRST, 0),
-    ),
-    attack(
-        "xrstor-junk",
-        Free,
-        "a processor state of ones",
-        xrstor_junk,
-    ),
-    attack(
-        "xrstor-from-a-device",
-        Free,
-        "a processor state out of registers",
-        |_| free(bad_xrstor, FIRST, 0),
-    ),
-    attack("hypercall-unknown", Free, "hypercall 2⁶⁴-1", |_| {
-        free(bad_vmcall, u64::MAX, 0)
-    }),
-    attack(
-        "hypercall-map-range",
-        Free,
-        "hypercall 12 with junk",
-        |_| free(bad_vmcall, 12, 0),
-    ),
+    attack("load-code-segment", Free, "mov to CS, which does not exist", |_| free(bad_mov_to_cs, 0, 0)),
+    attack("cmpxchg16b", Free, "an instruction that software KVM does not know", |_| free(bad_cmpxchg16b, ARENA, 0)),
+    attack("cmpxchg16b-on-a-device", Free, "the same on registers", |_| free(bad_cmpxchg16b, FIRST, 0)),
+    attack("xrstor-junk", Free, "a processor state of ones", xrstor_junk),
+    attack("xrstor-from-a-device", Free, "a processor state out of registers", |_| free(bad_xrstor, FIRST, 0)),
+    attack("hypercall-unknown", Free, "hypercall 2⁶⁴-1", |_| free(bad_vmcall, u64::MAX, 0)),
+    attack("hypercall-map-range", Free, "hypercall 12 with junk", |_| free(bad_vmcall, 12, 0)),
     attack("hypercall-storm", Free, "hypercalls 0 to 20", hypercalls),
-    attack(
-        "vmrun-outside-memory",
-        Free,
-        "a nested guest out of the gap",
-        |_| free(bad_vmrun, NOWHERE, 0),
-    ),
-    attack("vmxon", Free, "VMX operation", |_| {
-        free(bad_vmxon, ARENA, 0)
-    }),
-    attack(
-        "performance-counter-read",
-        Free,
-        "a counter that does not exist",
-        |_| free(bad_rdpmc, 0x4000_0000, 0),
-    ),
-    attack("monitor-a-device", Free, "monitor of a register", |_| {
-        free(bad_monitor, FIRST, 0)
-    }),
-    attack(
-        "mwait-with-junk",
-        Free,
-        "mwait with every extension",
-        |_| free(bad_mwait, 0, 0),
-    ),
-    attack("caches-thrown-away", Free, "invd and wbinvd", |_| {
-        free(bad_invd, 0, 0)
-    }),
-    attack("sysret-to-nowhere", Free, "a non-canonical address", |_| {
-        free(bad_sysret, 0x8000_0000_0000_0000, 0)
-    }),
-    attack(
-        "far-return-beyond-the-table",
-        Free,
-        "a selector that does not exist",
-        |_| free(bad_far_call, ARENA, 0),
-    ),
-    attack(
-        "task-register-beyond-the-table",
-        Fault,
-        "a selector that does not exist",
-        |_| service(bad_ltr, 0x4b8, 0),
-    ),
-    attack(
-        "descriptor-table-in-a-device",
-        Free,
-        "the GDT in registers",
-        descriptor_table,
-    ),
-    attack(
-        "page-tables-in-a-device",
-        Free,
-        "CR3 leads to registers",
-        |_| free(bad_page_tables, FIRST, 0),
-    ),
-    attack(
-        "page-tables-outside-memory",
-        Free,
-        "CR3 leads to the gap",
-        |_| free(bad_page_tables, NOWHERE, 0),
-    ),
-    attack(
-        "page-tables-beyond-memory",
-        Free,
-        "CR3 leads behind memory",
-        |_| free(bad_page_tables, MEMORY_END, 0),
-    ),
-    attack("protection-keys", Free, "wrpkru", |_| {
-        free(bad_wrpkru, 0, 0)
-    }),
-    attack(
-        "system-management-interrupt-port",
-        Free,
-        "port 0xb2",
-        |_| free(bad_smi, 0, 0),
-    ),
-    attack("translations-flushed", Free, "invlpg of 2 GiB", |_| {
-        free(bad_invlpg, 0, 0)
-    }),
-    attack(
-        "long-in-ring-0",
-        Ignored,
-        "200,000 instructions that an interpreting KVM carries out one by one",
-        long_loop,
-    ),
-    attack(
-        "cpuid-everything",
-        Ignored,
-        "every leaf of every range",
-        cpuid_all,
-    ),
-    attack(
-        "interrupts-on-without-handlers",
-        Free,
-        "sti and hlt",
-        |_| free(bad_sti_halt, 0, 0),
-    ),
+    attack("vmrun-outside-memory", Free, "a nested guest out of the gap", |_| free(bad_vmrun, NOWHERE, 0)),
+    attack("vmxon", Free, "VMX operation", |_| free(bad_vmxon, ARENA, 0)),
+    attack("performance-counter-read", Free, "a counter that does not exist", |_| free(bad_rdpmc, 0x4000_0000, 0)),
+    attack("monitor-a-device", Free, "monitor of a register", |_| free(bad_monitor, FIRST, 0)),
+    attack("mwait-with-junk", Free, "mwait with every extension", |_| free(bad_mwait, 0, 0)),
+    attack("caches-thrown-away", Free, "invd and wbinvd", |_| free(bad_invd, 0, 0)),
+    attack("sysret-to-nowhere", Free, "a non-canonical address", |_| free(bad_sysret, 0x8000_0000_0000_0000, 0)),
+    attack("far-return-beyond-the-table", Free, "a selector that does not exist", |_| free(bad_far_call, ARENA, 0)),
+    attack("task-register-beyond-the-table", Fault, "a selector that does not exist", |_| service(bad_ltr, 0x4b8, 0)),
+    attack("descriptor-table-in-a-device", Free, "the GDT in registers", descriptor_table),
+    attack("page-tables-in-a-device", Free, "CR3 leads to registers", |_| free(bad_page_tables, FIRST, 0)),
+    attack("page-tables-outside-memory", Free, "CR3 leads to the gap", |_| free(bad_page_tables, NOWHERE, 0)),
+    attack("page-tables-beyond-memory", Free, "CR3 leads behind memory", |_| free(bad_page_tables, MEMORY_END, 0)),
+    attack("protection-keys", Free, "wrpkru", |_| free(bad_wrpkru, 0, 0)),
+    attack("system-management-interrupt-port", Free, "port 0xb2", |_| free(bad_smi, 0, 0)),
+    attack("translations-flushed", Free, "invlpg of 2 GiB", |_| free(bad_invlpg, 0, 0)),
+    attack("long-in-ring-0", Ignored, "200,000 instructions that an interpreting KVM carries out one by one", long_loop),
+    attack("cpuid-everything", Ignored, "every leaf of every range", cpuid_all),
+    attack("interrupts-on-without-handlers", Free, "sti and hlt", |_| free(bad_sti_halt, 0, 0)),
     attack("halt-for-ever", Free, "hlt with interrupts off", |_| halt()),
-    attack(
-        "triple-fault",
-        EndsInTripleFault,
-        "a fault without handlers",
-        |_| die(),
-    ),
+    attack("triple-fault", EndsInTripleFault, "a fault without handlers", |_| die()),
 ];
 
 /// Calls a service that must fault.

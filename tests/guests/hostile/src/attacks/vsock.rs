@@ -11,303 +11,62 @@ use crate::driver::vsock::{
 use crate::outcome::Outcome::{self, *};
 use casemate_guest_base::{pause, peek, poke, wait};
 
+#[rustfmt::skip] // A line an attack: this is a list to be read.
 pub const ATTACKS: &[Attack] = &[
     // Without a connection.
-    attack(
-        "foreign-source",
-        Ignored,
-        "a packet that claims to be of another guest",
-        |b| dropped(b, |p| p.src_cid = 4),
-    ),
-    attack(
-        "source-of-the-host",
-        Ignored,
-        "a packet that claims to be the host's",
-        |b| dropped(b, |p| p.src_cid = 2),
-    ),
-    attack(
-        "to-another-guest",
-        Ignored,
-        "a packet to context id 4",
-        |b| dropped(b, |p| p.dst_cid = 4),
-    ),
-    attack(
-        "to-the-hypervisor",
-        Ignored,
-        "a packet to context id 0",
-        |b| dropped(b, |p| p.dst_cid = 0),
-    ),
-    attack(
-        "to-everybody",
-        Ignored,
-        "context id 2³²-1 and upper bits",
-        |b| dropped(b, |p| p.dst_cid = u64::MAX),
-    ),
-    attack(
-        "cid-upper-half",
-        Ignored,
-        "context id 2 with bits above the 32nd",
-        |b| dropped(b, |p| p.dst_cid = 1 << 32 | 2),
-    ),
+    attack("foreign-source", Ignored, "a packet that claims to be of another guest", |b| dropped(b, |p| p.src_cid = 4)),
+    attack("source-of-the-host", Ignored, "a packet that claims to be the host's", |b| dropped(b, |p| p.src_cid = 2)),
+    attack("to-another-guest", Ignored, "a packet to context id 4", |b| dropped(b, |p| p.dst_cid = 4)),
+    attack("to-the-hypervisor", Ignored, "a packet to context id 0", |b| dropped(b, |p| p.dst_cid = 0)),
+    attack("to-everybody", Ignored, "context id 2³²-1 and upper bits", |b| dropped(b, |p| p.dst_cid = u64::MAX)),
+    attack("cid-upper-half", Ignored, "context id 2 with bits above the 32nd", |b| dropped(b, |p| p.dst_cid = 1 << 32 | 2)),
     attack("header-too-short", Ignored, "43 bytes", header_short),
-    attack(
-        "header-in-pieces",
-        Closed,
-        "44 buffers of a byte",
-        header_in_pieces,
-    ),
-    attack(
-        "header-to-be-written",
-        Ignored,
-        "nothing to read in the chain",
-        header_writable,
-    ),
-    attack("operation-0", Closed, "no such operation", |b| {
-        alone(b, |p| p.op = 0)
-    }),
-    attack("operation-8", Closed, "no such operation", |b| {
-        alone(b, |p| p.op = 8)
-    }),
-    attack("operation-max", Closed, "no such operation", |b| {
-        alone(b, |p| p.op = u16::MAX)
-    }),
-    attack(
-        "type-seqpacket-not-offered",
-        Closed,
-        "a socket type that nobody agreed on",
-        |b| alone(b, |p| p.kind = 2),
-    ),
-    attack("type-0", Closed, "no such socket type", |b| {
-        alone(b, |p| p.kind = 0)
-    }),
-    attack(
-        "response-to-nothing",
-        Closed,
-        "RESPONSE without a request",
-        |b| alone(b, |p| p.op = RESPONSE),
-    ),
-    attack(
-        "data-to-nothing",
-        Closed,
-        "data without a connection",
-        |b| alone(b, |p| p.op = RW),
-    ),
-    attack(
-        "shutdown-of-nothing",
-        Closed,
-        "SHUTDOWN without a connection",
-        |b| {
-            alone(b, |p| {
-                p.op = SHUTDOWN;
-                p.flags = u32::MAX
-            })
-        },
-    ),
-    attack(
-        "credit-request-to-nothing",
-        Closed,
-        "a question without a connection",
-        |b| alone(b, |p| p.op = CREDIT_REQUEST),
-    ),
-    attack(
-        "length-beyond-the-chain-cve-2019-18960",
-        Closed,
-        "2³²-1 bytes announced, none there",
-        |b| length_lie(b, u32::MAX),
-    ),
-    attack(
-        "length-one-beyond-the-chain",
-        Closed,
-        "one byte more than there is",
-        |b| length_lie(b, 17),
-    ),
+    attack("header-in-pieces", Closed, "44 buffers of a byte", header_in_pieces),
+    attack("header-to-be-written", Ignored, "nothing to read in the chain", header_writable),
+    attack("operation-0", Closed, "no such operation", |b| alone(b, |p| p.op = 0)),
+    attack("operation-8", Closed, "no such operation", |b| alone(b, |p| p.op = 8)),
+    attack("operation-max", Closed, "no such operation", |b| alone(b, |p| p.op = u16::MAX)),
+    attack("type-seqpacket-not-offered", Closed, "a socket type that nobody agreed on", |b| alone(b, |p| p.kind = 2)),
+    attack("type-0", Closed, "no such socket type", |b| alone(b, |p| p.kind = 0)),
+    attack("response-to-nothing", Closed, "RESPONSE without a request", |b| alone(b, |p| p.op = RESPONSE)),
+    attack("data-to-nothing", Closed, "data without a connection", |b| alone(b, |p| p.op = RW)),
+    attack("shutdown-of-nothing", Closed, "SHUTDOWN without a connection", |b| { alone(b, |p| { p.op = SHUTDOWN; p.flags = u32::MAX }) }),
+    attack("credit-request-to-nothing", Closed, "a question without a connection", |b| alone(b, |p| p.op = CREDIT_REQUEST)),
+    attack("length-beyond-the-chain-cve-2019-18960", Closed, "2³²-1 bytes announced, none there", |b| length_lie(b, u32::MAX)),
+    attack("length-one-beyond-the-chain", Closed, "one byte more than there is", |b| length_lie(b, 17)),
     attack("rst-storm", Ignored, "2,000 resets of nothing", rst_storm),
-    attack(
-        "request-flood-without-room",
-        Ignored,
-        "10,000 requests and no buffer for the answers: it stops to listen",
-        flood_deaf,
-    ),
-    attack(
-        "request-flood",
-        Ignored,
-        "2,000 requests to nowhere, each answered",
-        flood,
-    ),
-    attack(
-        "room-too-short-for-a-header",
-        NeedsReset,
-        "buffers of 43 bytes for what comes in",
-        |b| odd_room(b, &[writable(ARENA, 43)]),
-    ),
-    attack(
-        "room-not-to-be-written",
-        NeedsReset,
-        "readable buffers for what comes in",
-        |b| odd_room(b, &[readable(ARENA, 4096)]),
-    ),
-    attack(
-        "room-outside-memory",
-        NeedsReset,
-        "a buffer in the gap for what comes in",
-        |b| odd_room(b, &[writable(NOWHERE, 4096)]),
-    ),
-    attack(
-        "room-of-nothing",
-        NeedsReset,
-        "an empty buffer for what comes in",
-        |b| odd_room(b, &[writable(ARENA, 0)]),
-    ),
-    attack(
-        "room-in-pieces",
-        Closed,
-        "44 buffers of a byte for what comes in",
-        |b| {
-            odd_room(
-                b,
-                &core::array::from_fn::<_, 44, _>(|n| writable(ARENA + 2 * n as u64, 1)),
-            )
-        },
-    ),
-    attack(
-        "junk-on-the-event-queue",
-        Ignored,
-        "chains that are no buffers for events",
-        event_junk,
-    ),
+    attack("request-flood-without-room", Ignored, "10,000 requests and no buffer for the answers: it stops to listen", flood_deaf),
+    attack("request-flood", Ignored, "2,000 requests to nowhere, each answered", flood),
+    attack("room-too-short-for-a-header", NeedsReset, "buffers of 43 bytes for what comes in", |b| odd_room(b, &[writable(ARENA, 43)])),
+    attack("room-not-to-be-written", NeedsReset, "readable buffers for what comes in", |b| odd_room(b, &[readable(ARENA, 4096)])),
+    attack("room-outside-memory", NeedsReset, "a buffer in the gap for what comes in", |b| odd_room(b, &[writable(NOWHERE, 4096)])),
+    attack("room-of-nothing", NeedsReset, "an empty buffer for what comes in", |b| odd_room(b, &[writable(ARENA, 0)])),
+    attack("room-in-pieces", Closed, "44 buffers of a byte for what comes in", |b| odd_room(b, &core::array::from_fn::<_, 44, _>(|n| writable(ARENA + 2 * n as u64, 1)))),
+    attack("junk-on-the-event-queue", Ignored, "chains that are no buffers for events", event_junk),
     // With one.
-    attack(
-        "proper-connection",
-        Closed,
-        "a few bytes there and back, and the end: no attack",
-        |b| with(b, finish),
-    ),
-    attack(
-        "port-reused-while-open",
-        Closed,
-        "a second REQUEST on an open connection's ports",
-        |b| with(b, |s, c| said(s, c, REQUEST)),
-    ),
-    attack(
-        "response-from-the-guest",
-        Closed,
-        "RESPONSE where the guest has asked",
-        |b| with(b, |s, c| said(s, c, RESPONSE)),
-    ),
-    attack(
-        "stream-taken-twice",
-        Closed,
-        "a stream that is in use is asked for from another port",
-        |b| with(b, taken_twice),
-    ),
-    attack(
-        "unknown-operation-on-a-connection",
-        Closed,
-        "operation 200",
-        |b| with(b, |s, c| said(s, c, 200)),
-    ),
-    attack(
-        "data-beyond-the-chain",
-        Closed,
-        "100 bytes announced, 10 there",
-        |b| with(b, |s, c| announced(s, c, 100)),
-    ),
-    attack(
-        "data-of-four-gigabytes",
-        Closed,
-        "2³²-1 bytes announced, 10 there",
-        |b| with(b, |s, c| announced(s, c, u32::MAX)),
-    ),
-    attack(
-        "data-of-less-than-the-chain",
-        Served,
-        "5 bytes announced, 4096 there",
-        |b| with(b, less_announced),
-    ),
-    attack(
-        "data-in-single-bytes",
-        Served,
-        "63 buffers of a byte",
-        |b| with(b, single_bytes),
-    ),
-    attack(
-        "data-outside-memory",
-        NeedsReset,
-        "a good header, and a payload in the gap",
-        |b| with(b, payload_outside),
-    ),
-    attack(
-        "data-beyond-credit",
-        Closed,
-        "512 KiB to a host that does not read: more than it gave credit for",
-        |b| with_silent(b, beyond_credit),
-    ),
-    attack(
-        "data-after-shutdown",
-        Closed,
-        "data after the end of data",
-        |b| with(b, after_shutdown),
-    ),
-    attack(
-        "shutdown-with-all-flags",
-        Closed,
-        "flags that do not exist, too",
-        |b| with(b, |s, c| flagged(s, c, u32::MAX)),
-    ),
-    attack(
-        "shutdown-with-no-flags",
-        Served,
-        "100 ends of nothing",
-        |b| with(b, shutdown_storm),
-    ),
-    attack(
-        "empty-data-storm",
-        Served,
-        "1,000 packets of no data",
-        |b| with(b, |s, c| storm(s, c, RW)),
-    ),
-    attack("credit-request-storm", Served, "1,000 questions", |b| {
-        with(b, |s, c| storm(s, c, CREDIT_REQUEST))
-    }),
-    attack(
-        "credit-update-storm",
-        Served,
-        "1,000 answers to no question",
-        |b| with(b, |s, c| storm(s, c, CREDIT_UPDATE)),
-    ),
-    attack(
-        "credit-of-nothing",
-        Served,
-        "no room, and the host has data: none of it comes",
-        |b| with(b, no_credit),
-    ),
-    attack(
-        "credit-lie-huge",
-        Served,
-        "4 GiB of room, of which there are 256 KiB",
-        |b| with(b, |s, c| lying(s, c, u32::MAX, 0)),
-    ),
-    attack(
-        "credit-lie-ahead",
-        Served,
-        "more taken than was ever sent",
-        |b| with(b, |s, c| lying(s, c, 1 << 20, 0x8000_0000)),
-    ),
-    attack(
-        "host-flood-without-room",
-        Served,
-        "the host has 1 MiB, and nobody takes it",
-        |b| with(b, host_flood),
-    ),
-    attack(
-        "reset-with-an-open-connection",
-        Ignored,
-        "the device is reset while both sides talk",
-        |b| with(b, reset_open),
-    ),
-    attack("rst-then-more", Closed, "data after RST", |b| {
-        with(b, rst_then_more)
-    }),
+    attack("proper-connection", Closed, "a few bytes there and back, and the end: no attack", |b| with(b, finish)),
+    attack("port-reused-while-open", Closed, "a second REQUEST on an open connection's ports", |b| with(b, |s, c| said(s, c, REQUEST))),
+    attack("response-from-the-guest", Closed, "RESPONSE where the guest has asked", |b| with(b, |s, c| said(s, c, RESPONSE))),
+    attack("stream-taken-twice", Closed, "a stream that is in use is asked for from another port", |b| with(b, taken_twice)),
+    attack("unknown-operation-on-a-connection", Closed, "operation 200", |b| with(b, |s, c| said(s, c, 200))),
+    attack("data-beyond-the-chain", Closed, "100 bytes announced, 10 there", |b| with(b, |s, c| announced(s, c, 100))),
+    attack("data-of-four-gigabytes", Closed, "2³²-1 bytes announced, 10 there", |b| with(b, |s, c| announced(s, c, u32::MAX))),
+    attack("data-of-less-than-the-chain", Served, "5 bytes announced, 4096 there", |b| with(b, less_announced)),
+    attack("data-in-single-bytes", Served, "63 buffers of a byte", |b| with(b, single_bytes)),
+    attack("data-outside-memory", NeedsReset, "a good header, and a payload in the gap", |b| with(b, payload_outside)),
+    attack("data-beyond-credit", Closed, "512 KiB to a host that does not read: more than it gave credit for", |b| with_silent(b, beyond_credit)),
+    attack("data-after-shutdown", Closed, "data after the end of data", |b| with(b, after_shutdown)),
+    attack("shutdown-with-all-flags", Closed, "flags that do not exist, too", |b| with(b, |s, c| flagged(s, c, u32::MAX))),
+    attack("shutdown-with-no-flags", Served, "100 ends of nothing", |b| with(b, shutdown_storm)),
+    attack("empty-data-storm", Served, "1,000 packets of no data", |b| with(b, |s, c| storm(s, c, RW))),
+    attack("credit-request-storm", Served, "1,000 questions", |b| with(b, |s, c| storm(s, c, CREDIT_REQUEST))),
+    attack("credit-update-storm", Served, "1,000 answers to no question", |b| with(b, |s, c| storm(s, c, CREDIT_UPDATE))),
+    attack("credit-of-nothing", Served, "no room, and the host has data: none of it comes", |b| with(b, no_credit)),
+    attack("credit-lie-huge", Served, "4 GiB of room, of which there are 256 KiB", |b| with(b, |s, c| lying(s, c, u32::MAX, 0))),
+    attack("credit-lie-ahead", Served, "more taken than was ever sent", |b| with(b, |s, c| lying(s, c, 1 << 20, 0x8000_0000))),
+    attack("host-flood-without-room", Served, "the host has 1 MiB, and nobody takes it", |b| with(b, host_flood)),
+    attack("reset-with-an-open-connection", Ignored, "the device is reset while both sides talk", |b| with(b, reset_open)),
+    attack("rst-then-more", Closed, "data after RST", |b| with(b, rst_then_more)),
 ];
 
 /// A packet that must be dropped: the next one is answered, and it is not.
