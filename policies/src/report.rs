@@ -7,10 +7,13 @@
 use casemate_policy::{Filter, Instruction};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
+
+/// What `/proc/PID/fd/N` of a listener links to.
+const LISTENER: &str = "anon_inode:seccomp notify";
 
 /// The filter, asking its listener where it would kill.
 pub fn reporting(filter: &Filter) -> Filter {
@@ -24,6 +27,12 @@ pub fn reporting(filter: &Filter) -> Filter {
     Filter {
         program: filter.program.iter().map(told).collect(),
     }
+}
+
+/// Whether the filter asks a listener about some call.
+pub fn asks(filter: &Filter) -> bool {
+    let asks = |i: &Instruction| i.code == RETURN && i.k == libc::SECCOMP_RET_USER_NOTIF;
+    filter.program.iter().any(asks)
 }
 
 /// A filter that asks about every call.
@@ -99,6 +108,12 @@ impl Told {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Listener {
     /// Takes over the listener that process `pid` has, or is about to have, at `fd`.
     ///
@@ -127,6 +142,34 @@ impl Listener {
             if wait(&pidfd, 1)? != 0 {
                 return Err(io::ErrorKind::NotFound.into());
             }
+        }
+    }
+
+    /// The listener that process `pid` has.
+    ///
+    /// # Errors
+    /// `NotFound` where it has none, and those of the calls.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let entry = entry?;
+            let link = std::fs::read_link(entry.path());
+            if link.is_ok_and(|link| link.as_os_str() == LISTENER)
+                && let Some(fd) = entry.file_name().to_str().and_then(|fd| fd.parse().ok())
+            {
+                return Self::adopt(pid, fd);
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// The next call if one waits; `Err(WouldBlock)` if none does, `None` as [`Self::next`].
+    ///
+    /// # Errors
+    /// Those of the calls.
+    pub fn try_next(&self) -> io::Result<Option<Told>> {
+        match wait(&self.0, 0)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => self.next(),
         }
     }
 
@@ -218,7 +261,7 @@ unsafe fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
 
 fn is_listener(fd: &OwnedFd) -> bool {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    link.is_ok_and(|link| link.as_os_str() == "anon_inode:seccomp notify")
+    link.is_ok_and(|link| link.as_os_str() == LISTENER)
 }
 
 /// Waits so many milliseconds for something to be read, or for the end.
@@ -271,6 +314,7 @@ mod tests {
         assert!(deaths > 0);
         assert_eq!(count(&told, libc::SECCOMP_RET_USER_NOTIF), deaths);
         assert_eq!(count(&told, libc::SECCOMP_RET_KILL_PROCESS), 0);
+        assert!(asks(&told) && !asks(filter));
         let allowed = libc::SECCOMP_RET_ALLOW;
         assert_eq!(count(&told, allowed), count(filter, allowed));
     }

@@ -11,6 +11,11 @@ pub struct JailArgs {
     #[arg(long, value_name = "P", default_value = "default", value_hint = ValueHint::FilePath)]
     pub policy: OsString,
 
+    /// Do not kill the program for a system call that the policy refuses: it fails with
+    /// ENOSYS, and is told at the end with the thread that made it
+    #[arg(long)]
+    pub seccomp_report: bool,
+
     /// Mount a path of the host read-only, at the same place or at INSIDE; may be repeated
     #[arg(long, value_name = "PATH[:INSIDE]", value_hint = ValueHint::AnyPath)]
     pub ro: Vec<OsString>,

@@ -8,6 +8,7 @@ use crate::run::report;
 use crate::{Startup, policy, say};
 use args::JailArgs;
 use casemate_jailer::jail::{self, Account, End, Request};
+use casemate_policies::report::reporting;
 use casemate_proto::status::{OWN_FAILURE, Outcome};
 use record::Record;
 use std::process::ExitCode;
@@ -27,6 +28,9 @@ pub fn main(args: &JailArgs, startup: &Startup) -> ExitCode {
         }
         Err(detail) => Outcome::OwnFailure { detail },
     };
+    for call in policy::call::all_refused(&account.refused_calls) {
+        say::line(call);
+    }
     if let Some(words) = words(&outcome, args) {
         say::line(words);
     }
@@ -44,7 +48,10 @@ fn prepare(args: &JailArgs, startup: &Startup) -> Result<Request, String> {
     if let Some(fd) = startup.closed.iter().position(|&closed| closed) {
         return Err(crate::run::closed(fd).to_owned());
     }
-    let policy = policy::load::jail(&args.policy).map_err(|e| e.to_string())?;
+    let mut policy = policy::load::jail(&args.policy).map_err(|e| e.to_string())?;
+    if args.seccomp_report {
+        policy.seccomp = policy.seccomp.as_ref().map(reporting);
+    }
     validate::request(args, policy).map_err(|e| e.to_string())
 }
 

@@ -1,6 +1,7 @@
 //! `casemate policy`: check, explain, compare, compile and propose policies.
 
 pub mod args;
+pub mod call;
 mod compile;
 mod diff;
 mod explain;

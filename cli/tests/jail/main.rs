@@ -4,5 +4,6 @@ mod ends;
 #[cfg(feature = "layer-off")]
 mod layers;
 mod lives;
+mod policies;
 mod support;
 mod view;

@@ -9,6 +9,7 @@
 //! which waits just before its exec until every layer was read back.
 
 mod check;
+mod report;
 mod spawn;
 mod watch;
 
@@ -23,6 +24,8 @@ use crate::{clock, idmap, own};
 use casemate_policy::Policy;
 use casemate_proto::cell::{Layer, LayerReport, Usage};
 use casemate_proto::id::{CellId, TenantId};
+pub use report::RefusedCall;
+use report::Report;
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -98,6 +101,8 @@ pub struct Account {
     pub usage: Usage,
     /// How often the kernel killed for want of memory.
     pub oom_kills: u32,
+    /// Calls that the policy refused, where its filter reports them.
+    pub refused_calls: Vec<RefusedCall>,
 }
 
 /// Runs a program in a jail, from its start to its end and the removal of all of it.
@@ -198,10 +203,16 @@ fn live(
     // It cannot have been another process that was looked at.
     program.still_there()?;
 
+    let mut report = Report::of(
+        plan.policy.seccomp.as_ref(),
+        program.pid.as_raw_nonzero().get(),
+    )?;
+
     account.times.go = Some(clock::now_us());
     watch::go(wired.status.as_fd())?;
     let child = start.cell.child.as_ref().expect("spawned above");
-    let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd());
+    let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd(), &mut report);
+    account.refused_calls = report.calls();
     account.times.ended = Some(clock::now_us());
     if matches!(life, Life::Over(_)) {
         return Ok(life);

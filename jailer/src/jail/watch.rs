@@ -1,5 +1,6 @@
 //! Watches over a running program: its end, signals to us, its time.
 
+use super::report::Report;
 use super::{End, Life};
 use crate::channel::{Word, hear};
 use crate::own;
@@ -94,12 +95,23 @@ impl Watch {
 
     /// Watches until the init, and with it everything, has ended. Signals go to the program's
     /// process group, by way of the init.
-    pub(super) fn attend(&self, init: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Life {
+    /// Calls that the policy refuses are asked at `report`, if there is one.
+    pub(super) fn attend(
+        &self,
+        init: BorrowedFd<'_>,
+        control: BorrowedFd<'_>,
+        report: &mut Report,
+    ) -> Life {
         loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::from_borrowed_fd(init, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             ];
+            fds.extend(
+                report
+                    .fd()
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            );
             let left = self.deadline.map(|deadline| {
                 // Rounded up, so that the time is over when the wait is.
                 let left =
@@ -113,7 +125,11 @@ impl Watch {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return Life::Gone,
             }
-            let [gone, signal] = fds.map(|fd| !fd.revents().is_empty());
+            let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            let (gone, signal, asked) = (woken(0), woken(1), woken(2));
+            if asked {
+                report.answer();
+            }
             if gone {
                 return match ended(control) {
                     Some(exit) => Life::Program(exit),

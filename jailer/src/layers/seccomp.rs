@@ -5,6 +5,7 @@
 use super::{Observation, Step, StepError, Who, libc_result};
 use crate::child::Jail;
 use crate::readback::Seen;
+use casemate_policies::report;
 use casemate_policy::Filter;
 use casemate_proto::cell::Layer;
 use std::io;
@@ -43,6 +44,12 @@ pub fn restrict_init() -> io::Result<()> {
 }
 
 fn install(filter: &Filter) -> io::Result<()> {
+    // One that asks instead of killing: whom it asks is an fd that closes with the exec, and
+    // that the supervisor takes a copy of before.
+    let flags = match report::asks(filter) {
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        false => 0,
+    };
     let filter = libc::sock_fprog {
         len: filter.program.len().try_into().map_err(io::Error::other)?,
         // `Instruction` has the layout of `struct sock_filter`.
@@ -58,7 +65,7 @@ fn install(filter: &Filter) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const filter,
         )
     })
