@@ -1,4 +1,4 @@
-//! The layers that Firecracker's jailer has not, by name. Each is on unless `--without`
+//! The layers that Firecracker's jailer lacks, by name. Each is on unless `--without`
 //! names it, for tooling that depends on its absence.
 
 use super::values::ValueError;

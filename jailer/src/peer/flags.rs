@@ -91,7 +91,7 @@ pub const FLAGS: &[Flag] = &[
     many(
         "without",
         "LAYER",
-        "Leave off a layer that the peer's jailer has not; see below.",
+        "Leave off a layer that Firecracker's jailer lacks; see below.",
     ),
     switch(
         "allow-uid-0",

@@ -1,4 +1,4 @@
-//! What the peer's jailer has not: each layer as the kernel shows it, and each without it.
+//! What the peer's jailer lacks: each layer as the kernel shows it, and each without it.
 
 use crate::support::{Jail, Report, Running, before_exec, namespace, status};
 use std::os::linux::net::SocketAddrExt;
