@@ -72,7 +72,7 @@ impl Oracle {
     /// # Errors
     /// What does not hold.
     pub fn judge(&mut self) -> Result<(), String> {
-        self.sleeps()?;
+        sleep_all(|| self.workers())?;
         let ran: u64 = self.workers().iter().map(|thread| thread.ran).sum();
         let ran = Duration::from_nanos(ran.saturating_sub(self.ran));
         if ran > CPU {
@@ -111,25 +111,16 @@ impl Oracle {
         }
     }
 
-    /// Every thread but the vCPUs comes to rest: it sleeps, and stays asleep.
-    fn sleeps(&self) -> Result<(), String> {
-        let start = Instant::now();
-        let mut before = self.workers();
-        loop {
-            std::thread::sleep(STILL);
-            let now = self.workers();
-            if now == before && now.iter().all(|thread| thread.state == 'S') {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                let awake: Vec<_> = now
-                    .iter()
-                    .filter(|thread| !before.contains(thread) || thread.state != 'S')
-                    .collect();
-                return Err(format!("threads spin: {awake:?}"));
-            }
-            before = now;
-        }
+    /// After the guest has halted.
+    ///
+    /// # Errors
+    /// When its first vCPU still runs.
+    pub fn halted(&self) -> Result<(), String> {
+        sleep_all(|| {
+            let mut threads = self.threads();
+            threads.retain(|thread| thread.name == "vcpu0");
+            threads
+        })
     }
 
     /// Each piece of guest memory lies between pages that nobody can touch.
@@ -201,6 +192,27 @@ impl Oracle {
         memory
             .and_then(|m| m.write_all_at(&number.to_le_bytes(), self.guest[0].0 + address))
             .map_err(|e| format!("guest memory cannot be written: {e}"))
+    }
+}
+
+/// The threads come to rest: each sleeps, and stays asleep.
+fn sleep_all(threads: impl Fn() -> Vec<Thread>) -> Result<(), String> {
+    let start = Instant::now();
+    let mut before = threads();
+    loop {
+        std::thread::sleep(STILL);
+        let now = threads();
+        if now == before && now.iter().all(|thread| thread.state == 'S') {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            let awake: Vec<_> = now
+                .iter()
+                .filter(|thread| !before.contains(thread) || thread.state != 'S')
+                .collect();
+            return Err(format!("threads spin: {awake:?}"));
+        }
+        before = now;
     }
 }
 
