@@ -268,17 +268,6 @@ pub enum Problem {
     /// The kernel takes no such program.
     #[error("{0} BPF instructions, the kernel takes at most 4096: use fewer rules or alternatives")]
     TooLong(usize),
-    /// The back end refused the rules.
-    #[error("cannot be made into BPF: {0}")]
-    Backend(#[from] seccompiler::BackendError),
-    /// The immediates kept for an own fd were not found once each in the program.
-    #[error("the places of the own fds in the BPF program are ambiguous: {found} of {expected}")]
-    Holes {
-        /// Immediates found.
-        found: usize,
-        /// Conditions on own fds.
-        expected: usize,
-    },
 }
 
 impl Problem {

@@ -1,17 +1,16 @@
-//! From rules to one BPF program (seccomp(2), bpf(4)).
+//! The same by the crate seccompiler: longer programs, made by other people, to hold ours
+//! against.
 
+use super::{Hole, OWN_FD};
 use crate::condition::{Condition, Test};
 use crate::policy::{Action, Rule};
 use crate::roles::Role;
-use crate::source::Problem;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 
-/// Most instructions the kernel takes (`BPF_MAXINSNS`).
-const MAX_INSTRUCTIONS: usize = 4096;
 /// `BPF_RET | BPF_K`.
 const RETURN: u16 = 0x06;
 /// `BPF_JMP | BPF_JA`.
@@ -20,24 +19,11 @@ const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 /// Stands for "ask the next part" in the parts that answer with an errno.
 const NEXT_PART: SeccompAction = SeccompAction::Trace(0xCA5E);
-/// Stands, plus the role, where an own fd's number goes when the filter is
-/// installed. No fd has such a number: left in place, the rule matches nothing.
-const OWN_FD: u32 = 0xCA5E_0000;
 
-/// An instruction whose immediate is to become the number of the thread's own fd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hole {
-    /// Index of the instruction.
-    pub index: usize,
-    /// The role of the fd.
-    pub role: Role,
-}
-
-/// Makes the program: first the rules that kill whatever others say, then those that
-/// answer with an errno, then those that allow, then kill-process. A filter of the back end knows one action for all its
-/// matches, so there is one for each action, and where one has no match it
-/// goes on to the next. Each of them kills a caller of another architecture.
-pub(crate) fn assemble(rules: &[Rule]) -> Result<(BpfProgram, Vec<Hole>), Problem> {
+/// A filter of the back end knows one action for all its matches, so there is one for each
+/// action, and where one has no match it goes on to the next. Each of them kills a caller of
+/// another architecture.
+pub(crate) fn assemble(rules: &[Rule]) -> Result<(BpfProgram, Vec<Hole>), BackendError> {
     let mut errnos: BTreeMap<u16, Vec<&Rule>> = BTreeMap::new();
     let mut killed = Vec::new();
     let mut allowed = Vec::new();
@@ -65,9 +51,6 @@ pub(crate) fn assemble(rules: &[Rule]) -> Result<(BpfProgram, Vec<Hole>), Proble
         SeccompAction::Allow,
         SeccompAction::KillProcess,
     )?);
-    if program.len() > MAX_INSTRUCTIONS {
-        return Err(Problem::TooLong(program.len()));
-    }
     let holes = holes(&program, rules)?;
     Ok((program, holes))
 }
@@ -76,7 +59,7 @@ fn filter(
     rules: &[&Rule],
     matched: SeccompAction,
     unmatched: SeccompAction,
-) -> Result<BpfProgram, Problem> {
+) -> Result<BpfProgram, BackendError> {
     let mut chains: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for rule in rules {
         let chain = chains.entry(rule.call.number).or_default();
@@ -90,12 +73,7 @@ fn filter(
             chain.push(SeccompRule::new(conditions)?);
         }
     }
-    SeccompFilter::new(chains, unmatched, matched, TargetArch::x86_64)?
-        .try_into()
-        .map_err(|error| match error {
-            BackendError::FilterTooLarge(count) => Problem::TooLong(count),
-            other => Problem::Backend(other),
-        })
+    SeccompFilter::new(chains, unmatched, matched, TargetArch::x86_64)?.try_into()
 }
 
 fn compile(condition: &Condition) -> Result<Vec<SeccompCondition>, BackendError> {
@@ -135,7 +113,7 @@ fn go_on_after(part: &mut BpfProgram) {
     }
 }
 
-fn holes(program: &[sock_filter], rules: &[Rule]) -> Result<Vec<Hole>, Problem> {
+fn holes(program: &[sock_filter], rules: &[Rule]) -> Result<Vec<Hole>, BackendError> {
     let own_role = |instruction: &sock_filter| {
         Role::ALL
             .into_iter()
@@ -151,11 +129,10 @@ fn holes(program: &[sock_filter], rules: &[Rule]) -> Result<Vec<Hole>, Problem> 
         .flat_map(|rule| &rule.conditions)
         .filter(|condition| matches!(condition.test, Test::Own(_)))
         .count();
-    match holes.len() == expected {
-        true => Ok(holes),
-        false => Err(Problem::Holes {
-            found: holes.len(),
-            expected,
-        }),
-    }
+    assert_eq!(
+        holes.len(),
+        expected,
+        "the places of the own fds are ambiguous"
+    );
+    Ok(holes)
 }
