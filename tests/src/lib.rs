@@ -6,6 +6,7 @@
 //! freestanding guest uses [`cell`] and this machine's own KVM.
 
 pub mod cell;
+pub mod escape;
 pub mod fixture;
 mod guests;
 pub mod leftovers;
