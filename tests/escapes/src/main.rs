@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         }
         ["victim", token] => victim::run(token),
         ["show-rights"] => attempts::show_rights(),
-        [name, bait] => attempt(name, bait),
+        // Some launchers put words of their own first.
+        [.., name, bait] => attempt(name, bait),
         _ => usage("usage: escape list | escape NAME BAIT | escape victim TOKEN"),
     }
 }

@@ -41,43 +41,46 @@ impl Verdict {
     }
 }
 
-/// How a jail is started.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    /// Everything before the program: the jail's own words.
-    pub words: Vec<OsString>,
+/// What starts a jail.
+pub trait Launcher {
+    /// The whole command line for this program with its arguments.
+    fn command(&self, program: &[OsString]) -> Vec<OsString>;
+
     /// A user to become first; root where there is none.
+    fn user(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// A jail whose words simply stand before the program's; without words, no jail at all.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// The jail's own words.
+    pub words: Vec<OsString>,
+    /// A user to become first.
     pub user: Option<u32>,
 }
 
-impl Launcher {
-    /// No jail.
-    pub fn none() -> Self {
-        Self {
-            words: Vec::new(),
-            user: None,
-        }
+impl Launcher for Words {
+    fn command(&self, program: &[OsString]) -> Vec<OsString> {
+        self.words.iter().chain(program).cloned().collect()
     }
 
-    /// Makes one attempt.
-    pub fn attempt(&self, stage: &Stage, name: &str) -> Verdict {
-        let bait = serde_json::to_string(stage.bait()).expect("a bait");
-        let mut words = self.words.clone();
-        words.push(stage.program().into());
-        words.push(name.into());
-        words.push(bait.into());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
-        let ended = careless(
-            &mut command,
-            stage,
-            self.user,
-            name.starts_with("terminal-"),
-        );
-        match ended {
-            Ok(output) => judge(name, &output),
-            Err(e) => Verdict::Broken(e.to_string()),
-        }
+    fn user(&self) -> Option<u32> {
+        self.user
+    }
+}
+
+/// Makes one attempt under a jail.
+pub fn attempt(stage: &Stage, jail: &dyn Launcher, name: &str) -> Verdict {
+    let bait = serde_json::to_string(stage.bait()).expect("a bait");
+    let words = jail.command(&[stage.program().into(), name.into(), bait.into()]);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    let terminal = name.starts_with("terminal-");
+    match careless(&mut command, stage, jail.user(), terminal) {
+        Ok(output) => judge(name, &output),
+        Err(e) => Verdict::Broken(e.to_string()),
     }
 }
 

@@ -6,6 +6,6 @@ mod listeners;
 mod probe;
 mod stage;
 
-pub use launch::{Launcher, Verdict};
+pub use launch::{Launcher, Verdict, Words, attempt};
 pub use probe::probe;
 pub use stage::Stage;
