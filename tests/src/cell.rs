@@ -128,8 +128,8 @@ pub fn start(mode: Mode, extra: &[&str]) -> Guest {
     guest
 }
 
-/// The binaries with a jailer that knows how to leave layers out.
-fn layer_off_bins() -> &'static Path {
+/// The binaries that know how to leave layers out.
+pub(crate) fn layer_off_bins() -> &'static Path {
     static BINS: OnceLock<PathBuf> = OnceLock::new();
     BINS.get_or_init(|| {
         if let Some(given) = std::env::var_os("CASEMATE_LAYER_OFF_DIR") {
@@ -140,8 +140,9 @@ fn layer_off_bins() -> &'static Path {
         let built = Command::new("cargo")
             .args(["build", "--quiet", "--release"])
             .args(["-p", "casemate-jailer", "--bin", "casemate-jailer"])
-            .args(["-p", "casemate-vmm", "--bin", "casemate-vmm", "--features"])
-            .arg("casemate-jailer/layer-off,casemate-vmm/layer-off")
+            .args(["-p", "casemate-vmm", "--bin", "casemate-vmm"])
+            .args(["-p", "casemate", "--bin", "casemate", "--features"])
+            .arg("casemate-jailer/layer-off,casemate-vmm/layer-off,casemate/layer-off")
             .arg("--target-dir")
             .arg(&target)
             .current_dir(&root)
@@ -149,9 +150,7 @@ fn layer_off_bins() -> &'static Path {
             .expect("cargo starts");
         assert!(built.success(), "the jailer does not build with layer-off");
         let bins = target.join("x86_64-unknown-linux-gnu/release");
-        for name in ["casemate", "casemate-init"] {
-            replace(&crate::bin(name), &bins.join(name));
-        }
+        replace(&crate::bin("casemate-init"), &bins.join("casemate-init"));
         bins
     })
 }

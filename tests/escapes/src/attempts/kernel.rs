@@ -165,21 +165,6 @@ pub const ALL: &[Attempt] = &[
     attempt("memfd-secret", "hide memory from the kernel", |_| {
         reached(call!(libc::SYS_memfd_secret, 0), &[])
     }),
-    attempt("lookup-handle", "ask for file handles", |bait| {
-        let mut handle = [0; 136];
-        handle[..4].copy_from_slice(&128u32.to_ne_bytes());
-        let mut mount = [0; 4];
-        let path = text(&bait.ro);
-        let asked = call!(
-            libc::SYS_name_to_handle_at,
-            libc::AT_FDCWD,
-            path.as_c_str(),
-            &mut handle[..],
-            &mut mount[..],
-            0
-        );
-        reached(asked, &[libc::EOPNOTSUPP])
-    }),
 ];
 
 /// What a child's exit status, an errno, says.

@@ -1,8 +1,8 @@
 //! What the launcher or the host lets it know, or hands down to it.
 
 use super::attempt;
-use crate::sys::{reached, token};
-use crate::{Attempt, Failure, Tried, bait, call};
+use crate::sys::token;
+use crate::{Attempt, Failure, bait, call};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -131,11 +131,4 @@ pub const ALL: &[Attempt] = &[
             Err(e) => Err(e.into()),
         }
     }),
-    attempt("other-cpu", "run on a CPU that it was not given", other_cpu),
 ];
-
-/// The launcher is pinned to CPU 0 only where the jail is asked for that.
-fn other_cpu(_: &crate::Bait) -> Tried {
-    let mask = 2u64.to_ne_bytes();
-    reached(call!(libc::SYS_sched_setaffinity, 0, 8, &mask[..]), &[])
-}

@@ -47,7 +47,7 @@ pub const ALL: &[Attempt] = &[
         |bait| {
             let path = text(&bait.ro);
             let flags = libc::MS_REMOUNT | libc::MS_BIND;
-            call!(libc::SYS_mount, 0, path.as_c_str(), 0, flags, 0)?;
+            passed(call!(libc::SYS_mount, 0, path.as_c_str(), 0, flags, 0))?;
             written(bait)
         },
     ),
@@ -57,14 +57,14 @@ pub const ALL: &[Attempt] = &[
         |bait| {
             let path = text(&bait.ro);
             let attributes = words(&[0, 1, 0, 0]);
-            call!(
+            passed(call!(
                 libc::SYS_mount_setattr,
                 libc::AT_FDCWD,
                 path.as_c_str(),
                 0,
                 &attributes[..],
                 32
-            )?;
+            ))?;
             written(bait)
         },
     ),
@@ -158,6 +158,14 @@ fn mount(bait: &Bait, kind: &str) -> Tried {
         // Mounted elsewhere with other options: the right to mount was there.
         &[libc::EBUSY],
     )
+}
+
+/// Who may do it to a mount is told where there is none.
+fn passed(result: std::io::Result<i64>) -> std::io::Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 fn written(bait: &Bait) -> Tried {

@@ -47,7 +47,6 @@ pub const ALL: &[Attempt] = &[
     attempt("capset", "raise a capability", |_| {
         // Version 3, this process; all bits, effective, permitted and inheritable.
         let header = words(&[0x2008_0522]);
-        let all = words(&[u64::MAX, u64::MAX, u64::MAX]);
         let mut last = Ok(0);
         for bit in 0..41u64 {
             let mut data = [0u8; 24];
@@ -61,7 +60,6 @@ pub const ALL: &[Attempt] = &[
                 break;
             }
         }
-        drop(all);
         reached(last, &[])
     }),
     attempt(

@@ -126,7 +126,7 @@ pub const ALL: &[Attempt] = &[
         "environment-of-launcher",
         "read the environment of the launcher",
         |bait| {
-            any([bait.launcher.to_string(), parent()]
+            any([bait.pid.to_string(), bait.launcher.to_string(), parent()]
                 .map(|process| crate::sys::read_token(bait, format!("/proc/{process}/environ"))))
         },
     ),

@@ -86,12 +86,7 @@ pub const ALL: &[Attempt] = &[
         },
     ),
     attempt("vsock", "open a vsock socket", |_| {
-        match call!(libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM, 0) {
-            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-                Err(Failure::Absent("the kernel has no vsock".to_owned()))
-            }
-            other => reached(other, &[]),
-        }
+        socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)
     }),
     attempt(
         "socket-families",
@@ -170,8 +165,5 @@ fn families(_: &Bait) -> Tried {
             }
         }
     }
-    match last {
-        libc::EAFNOSUPPORT => Err(Failure::Absent("the kernel has no other family".to_owned())),
-        errno => Err(Failure::Errno(errno)),
-    }
+    Err(Failure::Errno(last))
 }
