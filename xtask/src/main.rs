@@ -1,6 +1,7 @@
 //! Project chores: test-bed, demo, tests, kernels.
 
 mod binaries;
+mod compare;
 mod demo;
 mod deny;
 mod guest_kernel;
@@ -30,6 +31,8 @@ enum Chore {
     Demo,
     /// Measure the phases of a start, freestanding guest and Linux guest
     Phases(phases::Arguments),
+    /// Make the same escape attempts under Casemate's jail and under others, and write the table
+    Compare(compare::Arguments),
     /// Run every check and test, list what was skipped, and count
     Test(test::Arguments),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Chore::GuestKernel => guest_kernel::main(),
         Chore::Demo => demo::main(),
         Chore::Phases(arguments) => phases::main(&arguments),
+        Chore::Compare(arguments) => compare::main(&arguments),
         Chore::Test(arguments) => test::main(&arguments),
     };
     done.unwrap_or_else(|error| {

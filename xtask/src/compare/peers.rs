@@ -1,0 +1,149 @@
+//! Other jails, as they are started for a program that nobody trusts.
+
+use super::Contestant;
+use casemate_tests::escape::{Launcher, Stage, Words};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Those that are known.
+pub const NAMES: [&str; 4] = ["bwrap", "nsjail", "runc", "firejail"];
+
+/// First line of what a command prints.
+pub fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().next().unwrap_or("unknown").trim().to_owned()
+}
+
+/// A program's version in its own words.
+pub fn version(program: &Path, option: &str) -> String {
+    output(&program.to_string_lossy(), &[option])
+}
+
+fn find(name: &str, given: &BTreeMap<String, PathBuf>) -> Option<PathBuf> {
+    if let Some(path) = given.get(name) {
+        return Some(path.clone());
+    }
+    let path = std::env::var_os("PATH")?;
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+/// All that are here.
+pub fn present(stage: &Stage, given: &BTreeMap<String, PathBuf>) -> Vec<Contestant> {
+    let (ro, rw) = (
+        stage.bait().ro.to_string_lossy().into_owned(),
+        stage.bait().rw.to_string_lossy().into_owned(),
+    );
+    let mut all = Vec::new();
+    let mut words = |title: &str, program: &Path, option: &str, text: String| {
+        let arguments = text.split_whitespace().map(OsString::from);
+        all.push(Contestant {
+            title: title.to_owned(),
+            version: version(program, option),
+            launcher: Box::new(Words {
+                words: [program.into()].into_iter().chain(arguments).collect(),
+                user: None,
+            }),
+        });
+    };
+    if let Some(bwrap) = find("bwrap", given) {
+        let plain =
+            format!("--unshare-all --ro-bind / / --bind {rw} {rw} --proc /proc --dev /dev --");
+        words("bubblewrap", &bwrap, "--version", plain);
+        let hardened = format!(
+            "--unshare-all --uid 65534 --gid 65534 --cap-drop ALL --new-session --die-with-parent \
+             --clearenv --disable-userns --unshare-user --ro-bind /usr /usr --ro-bind {ro} {ro} --bind {rw} {rw} --proc /proc \
+             --dev /dev --tmpfs /tmp --"
+        );
+        words("bubblewrap, hardened", &bwrap, "--version", hardened);
+    }
+    if let Some(nsjail) = find("nsjail", given) {
+        let text = format!(
+            "-Mo --really_quiet --user 65534 --group 65534 -R /usr -R {ro} -B {rw} -T /tmp --"
+        );
+        words("nsjail", &nsjail, "--version", text);
+    }
+    if let Some(firejail) = find("firejail", given) {
+        let text = format!(
+            "--quiet --noprofile --net=none --caps.drop=all --nonewprivs --seccomp --private-dev \
+             --nogroups --read-only=/ --read-write={rw} --"
+        );
+        words("firejail", &firejail, "--version", text);
+    }
+    if let Some(runc) = find("runc", given)
+        && let Ok(bundle) = Bundle::new(&runc, stage)
+    {
+        all.push(Contestant {
+            title: "runc".to_owned(),
+            version: version(&runc, "--version"),
+            launcher: Box::new(bundle),
+        });
+    }
+    all
+}
+
+/// An OCI bundle: runc's own default specification, with the two folders.
+struct Bundle {
+    runc: PathBuf,
+    folder: TempDir,
+    specification: Value,
+}
+
+impl Bundle {
+    fn new(runc: &Path, stage: &Stage) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("rootfs"))?;
+        let made = Command::new(runc)
+            .arg("spec")
+            .current_dir(folder.path())
+            .status()?;
+        anyhow::ensure!(made.success(), "runc spec: {made}");
+        let text = std::fs::read(folder.path().join("config.json"))?;
+        let mut specification: Value = serde_json::from_slice(&text)?;
+        specification["process"]["terminal"] = false.into();
+        if let Some(mounts) = specification["mounts"].as_array_mut() {
+            for (path, mode) in [(&stage.bait().ro, "ro"), (&stage.bait().rw, "rw")] {
+                mounts.push(json!({
+                    "destination": path, "type": "bind", "source": path, "options": ["bind", mode],
+                }));
+            }
+        }
+        Ok(Self {
+            runc: runc.to_owned(),
+            folder,
+            specification,
+        })
+    }
+}
+
+impl Launcher for Bundle {
+    fn command(&self, program: &[OsString]) -> Vec<OsString> {
+        let mut specification = self.specification.clone();
+        let words: Vec<_> = program.iter().map(|word| word.to_string_lossy()).collect();
+        specification["process"]["args"] = json!(words);
+        let file = self.folder.path().join("config.json");
+        // Where it cannot be written, the attempt does not run, and the table says so.
+        let _ = std::fs::write(file, specification.to_string());
+        let id = format!("escape-{}", std::process::id());
+        let bundle = self.folder.path().as_os_str();
+        [
+            "run".into(),
+            "--bundle".into(),
+            bundle.to_owned(),
+            id.into(),
+        ]
+        .into_iter()
+        .fold(vec![self.runc.clone().into()], |mut all, word: OsString| {
+            all.push(word);
+            all
+        })
+    }
+}
