@@ -31,6 +31,8 @@ pub enum Command {
     Jail(Box<crate::jail::args::JailArgs>),
     /// Check, explain, compare, compile and propose policies
     Policy(crate::policy::args::PolicyArgs),
+    /// Print what a running cell is held to, declared beside observed
+    Inspect(crate::inspect::InspectArgs),
     /// Say what this host can and cannot do, with consequence and remedy
     Doctor(DoctorArgs),
     /// Manage the kernels that guests boot

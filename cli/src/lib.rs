@@ -5,6 +5,7 @@ mod binaries;
 pub mod clock;
 mod doctor;
 mod generate;
+mod inspect;
 mod jail;
 mod kernels;
 mod policy;
@@ -39,6 +40,7 @@ pub fn main(startup: &Startup) -> ExitCode {
         Command::Run(args) => run::main(&args, startup),
         Command::Jail(args) => jail::main(&args, startup),
         Command::Policy(args) => policy::main(&args),
+        Command::Inspect(args) => inspect::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Kernel(args) => kernels::command::main(&args),
         Command::Reap(args) => run::reap_main(&args),

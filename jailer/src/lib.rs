@@ -11,6 +11,7 @@ pub mod child;
 pub mod client;
 pub mod clock;
 pub mod idmap;
+pub mod inspect;
 pub mod jail;
 pub mod layers;
 pub mod own;

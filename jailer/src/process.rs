@@ -76,6 +76,12 @@ pub fn is_ending(pid: i32) -> bool {
 /// Field 9 of `/proc/PID/stat`: getting shut down (the kernel's sched.h).
 const PF_EXITING: u64 = 0x4;
 
+/// The eldest living child of a process (proc_tid_children(5)).
+pub fn first_child(pid: i32) -> Option<i32> {
+    let text = read::text(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Whether it is dead and only waits to be reaped by its parent.
 fn is_dead(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {

@@ -15,6 +15,7 @@ use casemate_proto::cell::Layer;
 use casemate_proto::seqpacket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -188,6 +189,8 @@ impl<'a> Start<'a> {
         self.journal.declared = Some(Declared {
             plan,
             cgroup: self.cell.cgroup.clone(),
+            missing: BTreeMap::new(),
+            absent: BTreeSet::new(),
         });
         // Before anything can be in the cgroups: from now on a reaper may kill what is.
         self.write_journal()?;
@@ -254,6 +257,23 @@ impl<'a> Start<'a> {
                 }
             }
         }
+    }
+
+    /// Writes down what the child could not do, if there is anything, and returns all that it
+    /// told.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written.
+    pub fn all_heard(&mut self) -> Result<Notes, Refusal> {
+        let notes = std::mem::take(&mut self.notes);
+        if !(notes.missing.is_empty() && notes.absent.is_empty())
+            && let Some(declared) = &mut self.journal.declared
+        {
+            declared.missing = notes.missing.clone();
+            declared.absent = notes.absent.clone();
+            self.write_journal()?;
+        }
+        Ok(notes)
     }
 
     /// The child's next message.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: u64 = 40;
 
-fn running(bench: &Bench) -> Child {
-    let mut child = bench.start(&[], "echo ready; while :; do sleep 0.1; done");
+pub fn running(bench: &Bench, options: &[&str]) -> Child {
+    let mut child = bench.start(options, "echo ready; while :; do sleep 0.1; done");
     let line = BufReader::new(child.stdout.take().unwrap())
         .lines()
         .next()
@@ -21,7 +21,7 @@ fn running(bench: &Bench) -> Child {
 }
 
 /// Processes under this one, youngest last.
-fn below(pid: i32) -> Vec<i32> {
+pub fn below(pid: i32) -> Vec<i32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.split_ascii_whitespace()
@@ -30,7 +30,7 @@ fn below(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-fn dead(pids: &[i32]) {
+pub fn dead(pids: &[i32]) {
     let until = Instant::now() + Duration::from_secs(3);
     let lives = |pid: &i32| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
     while pids.iter().any(lives) {
@@ -47,7 +47,7 @@ fn reap(bench: &Bench) {
 #[test]
 fn an_id_that_runs_is_refused_and_free_afterwards() {
     let bench = Bench::new("twin");
-    let mut first = running(&bench);
+    let mut first = running(&bench, &[]);
     let output = bench.command(&[] as &[&str], &["true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert!(err(&output).contains("is running"), "{output:?}");
@@ -80,7 +80,7 @@ fn of_32_starts_of_one_id_one_wins() {
 fn a_killed_supervisor_takes_everything_along() {
     let bench = Bench::new("kill-s");
     for _ in 0..10 {
-        let mut child = running(&bench);
+        let mut child = running(&bench, &[]);
         let inside = below(child.id() as i32);
         assert!(inside.len() >= 2, "{inside:?}");
         child.kill().unwrap();
@@ -101,7 +101,7 @@ fn a_killed_supervisor_takes_everything_along() {
 fn a_killed_init_or_program_ends_the_jail() {
     let bench = Bench::new("kill-i");
     for which in [0, 1] {
-        let mut child = running(&bench);
+        let mut child = running(&bench, &[]);
         let inside = below(child.id() as i32);
         kill(Pid::from_raw(inside[which]), Signal::SIGKILL).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(128 + 9));

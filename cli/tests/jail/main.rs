@@ -1,6 +1,7 @@
 //! `casemate jail`, whole: needs root.
 
 mod ends;
+mod inspected;
 #[cfg(feature = "layer-off")]
 mod layers;
 mod lives;

@@ -186,7 +186,7 @@ fn live(
     };
     account.times.ready = Some(clock::now_us());
     let program = watch::program(wired.control.as_fd())?;
-    let notes = std::mem::take(&mut start.notes);
+    let notes = start.all_heard()?;
     let init = wired.pid;
     let unread = |e: String| {
         Refusal::new(format!(

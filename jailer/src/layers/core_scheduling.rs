@@ -1,7 +1,7 @@
 //! Core scheduling: no other tenant's thread on the sibling of a core that this one uses
 //! (PR_SCHED_CORE(2const)), as some leaks between hyper-threads need.
 
-use super::{FIRST, Observation, Step, StepError, libc_result};
+use super::{AT_START, FIRST, Observation, Step, StepError, libc_result};
 use crate::child::{Jail, Note};
 use crate::readback::Seen;
 use casemate_proto::cell::Layer;
@@ -61,6 +61,7 @@ fn cookie() -> io::Result<u64> {
 /// The cookie that the child saw; every process that it starts inherits it.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
     let observed = match seen.notes.core {
+        None if seen.held_at_start(Layer::CoreScheduling) => Ok(AT_START.to_owned()),
         Some(0) | None => Err("none".to_owned()),
         Some(_) => Ok("a cookie of its own".to_owned()),
     };

@@ -3,9 +3,9 @@
 //! What the exec will be given is set up beforehand; the supervisor looks at it in the
 //! child's memory before the exec (a program) or in `/proc` after it (a VMM).
 
-use super::{FIRST, Observation, Step, StepError};
+use super::{AT_START, FIRST, Observation, Step, StepError};
 use crate::child::Jail;
-use crate::readback::Seen;
+use crate::readback::{Moment, Seen};
 use casemate_proto::cell::Layer;
 
 /// The step.
@@ -31,6 +31,9 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
                 Err(e) => Err(format!("environ: {e}")),
             };
             Observation::of("empty", observed)
+        }
+        Some(program) if seen.moment == Moment::Running => {
+            Observation::of(program.variables.join(" "), Ok(AT_START.to_owned()))
         }
         Some(program) => {
             let observed = match &seen.environment {

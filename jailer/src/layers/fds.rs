@@ -1,6 +1,6 @@
 //! Fds: each at its number, all others closed.
 
-use super::{FIRST, Observation, Step, StepError, libc_result};
+use super::{AT_START, FIRST, Observation, Step, StepError, libc_result};
 use crate::child::Jail;
 use crate::plan::Subject;
 use crate::readback::{Moment, Seen};
@@ -121,7 +121,7 @@ fn of_program(seen: &Seen<'_>) -> Observation {
     };
     if seen.moment == Moment::Running {
         // What the program opened since is its own.
-        return Observation::of(text(&declared), Ok("as declared at the start".to_owned()));
+        return Observation::of(text(&declared), Ok(AT_START.to_owned()));
     }
     let observed = (|| {
         let mut found = BTreeSet::new();

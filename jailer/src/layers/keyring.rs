@@ -1,7 +1,7 @@
 //! A fresh, empty session keyring (keyrings(7)). Every process inherits the launcher's
 //! otherwise, and may read the keys in it.
 
-use super::{FIRST, Observation, Step, StepError, libc_result};
+use super::{AT_START, FIRST, Observation, Step, StepError, libc_result};
 use crate::child::{Jail, Note};
 use crate::readback::Seen;
 use casemate_proto::cell::Layer;
@@ -84,6 +84,7 @@ fn own() -> i64 {
 pub fn read_back(seen: &Seen<'_>) -> Observation {
     let declared = "its own, without a key";
     let observed = match &seen.notes.keyring {
+        None if seen.held_at_start(Layer::Keyring) => Ok(AT_START.to_owned()),
         None => Err("the launcher's".to_owned()),
         Some(Err(e)) => Err(e.clone()),
         // Of a kernel without keys.

@@ -7,7 +7,7 @@
 //! happens after this step. The VMM has no path to it; it is writable by nobody here, and
 //! nothing else can be executed.
 
-use super::{LAST, Observation, Step, StepError, dev, root};
+use super::{AT_START, LAST, Observation, Step, StepError, dev, root};
 use crate::child::{Jail, Note};
 use crate::plan::Plan;
 use crate::readback::Seen;
@@ -236,6 +236,7 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
     };
     let observed = match &seen.notes.landlock {
         Some(result) => result.clone(),
+        None if seen.held_at_start(Layer::Landlock) => Ok(AT_START.to_owned()),
         None => Err("not in force".to_owned()),
     };
     Observation::of(declared, observed)

@@ -128,6 +128,10 @@ pub const STEPS: &[Step] = &[
     exec::STEP,
 ];
 
+/// What stands for a layer that nobody can look at from outside once it is in use: the start
+/// went on only because it held.
+const AT_START: &str = "as it was at the start";
+
 /// What the kernel shows of one layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {

@@ -167,7 +167,7 @@ pub fn read_back(layer: Layer, seen: &Seen<'_>) -> Observation {
         _ => &Network::None,
     };
     let own = match network {
-        Network::None => format!("a {link} namespace of its own"),
+        Network::None => format!("its own {link} namespace"),
         Network::Host => "the host's, as the policy says".to_owned(),
         Network::Join(path) => format!("that of {path}"),
     };

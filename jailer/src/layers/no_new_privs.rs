@@ -2,7 +2,7 @@
 
 use super::{FIRST, Observation, Step, StepError};
 use crate::child::Jail;
-use crate::readback::Seen;
+use crate::readback::{Moment, Seen};
 use casemate_proto::cell::Layer;
 use rustix::thread::set_no_new_privs;
 
@@ -25,6 +25,7 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
     let before = match seen.plan.program() {
         // Looked at before its exec as it is.
         Some(_) => Some(true),
+        None if seen.moment == Moment::Running => Some(true),
         None => seen.notes.no_new_privs,
     };
     let observed = match before {

@@ -2,7 +2,7 @@
 
 use super::{FIRST, Observation, Step, StepError, libc_result};
 use crate::child::Jail;
-use crate::readback::Seen;
+use crate::readback::{Moment, Seen};
 use casemate_policy::{Resource, RlimitValue};
 use casemate_proto::cell::Layer;
 
@@ -70,7 +70,13 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
             rlimits
                 .iter()
                 .map(|limit| match find(&text, limit.resource.line()) {
-                    Some((soft, hard)) if soft == hard => Ok(line(limit, soft)),
+                    Some((soft, hard)) if soft == hard && seen.moment == Moment::Start => {
+                        Ok(line(limit, soft))
+                    }
+                    // What runs may lower its own.
+                    Some((_, hard)) if seen.moment == Moment::Running && lower(hard, limit) => {
+                        Ok(line(limit, &shown(limit.value)))
+                    }
                     Some((soft, hard)) => Err(line(limit, &format!("{soft}, hard {hard}"))),
                     None => Err(format!("{}: no such line", limit.resource.line())),
                 })
@@ -80,6 +86,11 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
         Ok(lines) => Observation::compare(declared.join(", "), lines.join(", ")),
         Err(e) => Observation::of(declared.join(", "), Err(e)),
     }
+}
+
+/// Whether a hard limit is no higher than declared.
+fn lower(hard: &str, limit: &RlimitValue) -> bool {
+    limit.value == libc::RLIM_INFINITY || hard.parse().is_ok_and(|hard: u64| hard <= limit.value)
 }
 
 /// As the kernel prints a value.

@@ -74,7 +74,7 @@ pub(crate) fn write_maps(dir: BorrowedFd<'_>, uids: &str, gids: &str) -> Result<
 pub fn read_back(seen: &Seen<'_>) -> Observation {
     let (inside, outside) = (seen.plan.inside(true), seen.plan.identity);
     let declared = format!(
-        "a user namespace of its own; uid {} is {}, gid {} is {}, no other",
+        "its own user namespace; uid {} is {}, gid {} is {}, no other",
         inside.uid, outside.uid, inside.gid, outside.gid
     );
     let link = namespaces::read_back(Layer::UserNs, seen);

@@ -159,6 +159,11 @@ impl<'a> Seen<'a> {
         Ok(self)
     }
 
+    /// Whether it runs, and a layer was in force when it began to.
+    pub fn held_at_start(&self, layer: Layer) -> bool {
+        self.moment == Moment::Running && !self.notes.missing.contains_key(&layer)
+    }
+
     /// Its id.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
@@ -86,20 +87,29 @@ impl CellDir {
     /// # Errors
     /// A call's own, and [`StateError::Journal`].
     pub fn journal(&self) -> Result<Option<Journal>, StateError> {
-        let file = match self.dir.file(JOURNAL, OFlags::RDONLY) {
-            Ok(file) => file,
-            Err(e) if e.is_missing() => return Ok(None),
-            Err(e) => return Err(e.into()),
+        read(&self.dir)
+    }
+
+    /// What the holder of a cell, if there is one, wrote last. Takes no lock and makes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::journal`].
+    pub fn peek(
+        run_dir: &Path,
+        tenant: &TenantId,
+        id: &CellId,
+    ) -> Result<Option<Journal>, StateError> {
+        let Some(run) = Dir::existing(run_dir)? else {
+            return Ok(None);
         };
-        let mut text = Vec::new();
-        File::from(file)
-            .take(MAX_JOURNAL)
-            .read_to_end(&mut text)
-            .map_err(|e| self.call("read", JOURNAL, &e))?;
-        last_line(&text)
-            .map(serde_json::from_slice)
-            .transpose()
-            .map_err(|source| self.malformed(source))
+        let opened = run
+            .open_subdir(tenant.as_str())
+            .and_then(|dir| dir.open_subdir(id.as_str()));
+        match opened {
+            Ok(dir) => read(&dir),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Adds a line that replaces all before it. One that is not whole, because its writer was
@@ -110,7 +120,8 @@ impl CellDir {
     /// # Errors
     /// A call's own.
     pub fn write_journal(&self, journal: &Journal) -> Result<(), StateError> {
-        let mut line = serde_json::to_vec(journal).map_err(|source| self.malformed(source))?;
+        let mut line =
+            serde_json::to_vec(journal).map_err(|source| malformed(&self.dir, source))?;
         line.push(b'\n');
         let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY;
         let file = self.dir.file(JOURNAL, flags)?;
@@ -140,17 +151,38 @@ impl CellDir {
         Ok(run.remove_dir(self.tenant.as_str())?)
     }
 
-    fn malformed(&self, source: serde_json::Error) -> StateError {
-        StateError::Journal {
-            path: self.dir.path().join(JOURNAL),
-            source,
-        }
-    }
-
     fn call(&self, what: &'static str, name: &str, e: &std::io::Error) -> DirError {
         let source = Errno::from_io_error(e).unwrap_or(Errno::IO);
         self.dir.failed(what, OsStr::new(name), source)
     }
+}
+
+fn malformed(dir: &Dir, source: serde_json::Error) -> StateError {
+    StateError::Journal {
+        path: dir.path().join(JOURNAL),
+        source,
+    }
+}
+
+/// The journal in a cell's directory.
+fn read(dir: &Dir) -> Result<Option<Journal>, StateError> {
+    let file = match dir.file(JOURNAL, OFlags::RDONLY) {
+        Ok(file) => file,
+        Err(e) if e.is_missing() => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let mut text = Vec::new();
+    File::from(file)
+        .take(MAX_JOURNAL)
+        .read_to_end(&mut text)
+        .map_err(|e| {
+            let source = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            dir.failed("read", OsStr::new(JOURNAL), source)
+        })?;
+    last_line(&text)
+        .map(serde_json::from_slice)
+        .transpose()
+        .map_err(|source| malformed(dir, source))
 }
 
 /// The last line that has an end.

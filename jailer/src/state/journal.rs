@@ -3,7 +3,9 @@
 use crate::cgroup::CellCgroup;
 use crate::clock;
 use crate::plan::Plan;
+use casemate_proto::cell::Layer;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The journal of one cell.
@@ -28,6 +30,10 @@ pub struct Declared {
     pub plan: Plan,
     /// The cgroups.
     pub cgroup: Option<CellCgroup>,
+    /// Layers that are not in force, and why.
+    pub missing: BTreeMap<Layer, String>,
+    /// Optional mounts that are not there.
+    pub absent: BTreeSet<usize>,
 }
 
 impl Journal {

@@ -86,7 +86,7 @@ fn live(
     if start.hear(&wired)?.is_some() {
         return Err(Refusal::new("the child speaks out of turn; report this"));
     }
-    let notes = std::mem::take(&mut start.notes);
+    let notes = start.all_heard()?;
     let child = cell.child.as_ref().expect("spawned above");
     let control = wired.control;
     let configure = match &plan.subject {
