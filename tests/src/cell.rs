@@ -166,6 +166,7 @@ fn replace(from: &Path, to: &Path) {
 fn dependents(layer: Layer) -> &'static [Layer] {
     match layer {
         Layer::MountNs => &[Layer::Root],
+        Layer::User => &[Layer::UserNs],
         Layer::NoNewPrivs => &[Layer::Landlock, Layer::Seccomp],
         _ => &[],
     }
