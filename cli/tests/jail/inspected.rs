@@ -3,6 +3,8 @@
 use crate::lives::{below, dead, running};
 use crate::support::{Bench, err, out};
 use casemate_jailer::inspect::Inspection;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::process::{Command, Output};
 
 fn inspect(bench: &Bench, extra: &[&str]) -> Output {
@@ -35,8 +37,9 @@ fn a_running_jail_is_shown_layer_by_layer() {
         text.contains("user-ns") && text.contains("declared"),
         "{text}"
     );
-    child.kill().unwrap();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     child.wait().unwrap();
+    bench.nothing_is_left();
 }
 
 #[test]
@@ -54,8 +57,9 @@ fn a_limit_that_somebody_changed_is_a_difference() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = out(&output);
     assert!(text.contains("cgroup           DIFFERS"), "{text}");
-    child.kill().unwrap();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     child.wait().unwrap();
+    bench.nothing_is_left();
 }
 
 #[test]
@@ -72,4 +76,5 @@ fn who_does_not_run_is_not_shown() {
     let output = inspect(&bench, &[]);
     assert_eq!(output.status.code(), Some(125), "{output:?}");
     casemate_jailer::reap(&bench.run_dir()).unwrap();
+    bench.nothing_is_left();
 }
