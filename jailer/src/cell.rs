@@ -4,7 +4,8 @@ use crate::cgroup::CellCgroup;
 use crate::child::Child;
 use crate::process::Exit;
 use crate::refusal::Refusal;
-use crate::state::{self, CellDir, RunDir, Slot};
+use crate::state::{self, CellDir, RunDir, Slot, StateError};
+use casemate_beneath::DirError;
 use casemate_proto::cell::Usage;
 use casemate_proto::id::{CellId, TenantId};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -55,14 +56,20 @@ impl Cell {
         };
         let slot = state::clear(&cell.dir)
             .and_then(|()| cell.dir.forget())
+            // A holder that was killed left its user's slot, too.
+            .and_then(|()| match cell.dir.was_left() {
+                true => Slot::sweep(&cell.run),
+                false => Ok(()),
+            })
             .and_then(|()| Slot::take(&cell.run));
         match slot {
             Ok(slot) => cell.slot = Some(slot),
             Err(e) => {
-                // What could not be cleared must stay written down.
-                if !matches!(
+                // What could not be cleared must stay written down, and the directory marked
+                // for the next start of this id. Here there is nothing to clear.
+                if matches!(
                     e,
-                    state::StateError::Leftover { .. } | state::StateError::Journal { .. }
+                    StateError::Dir(DirError::Foreign { .. }) | StateError::NoSlot(_)
                 ) {
                     cell.undo();
                 }
@@ -87,9 +94,11 @@ impl Cell {
             None => (None, Usage::default()),
         };
         usage.memory_peak_bytes = peak.unwrap_or(usage.memory_peak_bytes);
-        let clean = cgroup.is_none_or(|cgroup| told(cgroup.remove()));
+        let mut clean = cgroup.is_none_or(|cgroup| told(cgroup.remove()));
         if let Some(slot) = self.slot.take() {
-            told(slot.give_back(&self.run));
+            // Where it could not be removed the cell's directory stays, so that the next
+            // start of this id sweeps it.
+            clean &= told(slot.give_back(&self.run));
         }
         if clean {
             told(self.dir.remove(&self.run));

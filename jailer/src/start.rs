@@ -201,8 +201,16 @@ impl<'a> Start<'a> {
         };
         if self.hierarchies.iter().any(|h| h.version == Version::V1) {
             let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-            // A child that is dead already is noticed by what comes next.
-            let _ = say(control, Word::Join, &fds);
+            if let Err(e) = say(control, Word::Join, &fds) {
+                // A child that is dead already is noticed by what comes next; one that lives
+                // would wait for ever.
+                let dead = [libc::EPIPE, libc::ECONNRESET];
+                if !e.raw_os_error().is_some_and(|e| dead.contains(&e)) {
+                    return Err(failed(&format!(
+                        "cannot send the child its cgroups' files: {e}"
+                    )));
+                }
+            }
         }
         drop(files);
         // It was the last that needed them, and the child is busy.

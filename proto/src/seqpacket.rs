@@ -33,6 +33,13 @@ pub enum SeqpacketError {
     Decode(#[from] serde_json::Error),
 }
 
+impl SeqpacketError {
+    /// Whether there is nobody on the other side any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Socket(Errno::EPIPE | Errno::ECONNRESET))
+    }
+}
+
 /// A connected pair, close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), SeqpacketError> {
     Ok(socketpair(
@@ -72,12 +79,17 @@ pub fn send<T: Serialize>(
 }
 
 /// Receives one message with its fds (close-on-exec); `None` when the peer closed.
+///
+/// A peer that closes with messages of ours unread leaves an ECONNRESET, which the kernel
+/// tells once and before what the peer had sent (`unix_release_sock`, `sock_error` in the
+/// kernel's net/). What it had sent is still there, its reason for closing among it.
 pub fn recv<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> Result<Option<(T, Vec<OwnedFd>)>, SeqpacketError> {
     let mut body = vec![0; MAX_MESSAGE];
     let mut space = nix::cmsg_space!([RawFd; KERNELS_MAX_FDS]);
     let mut io = [IoSliceMut::new(&mut body)];
+    let mut reset = false;
     let (len, flags, fds) = loop {
         match recvmsg::<()>(
             socket.as_raw_fd(),
@@ -97,6 +109,7 @@ pub fn recv<T: DeserializeOwned>(
                 break (got.bytes, got.flags, fds);
             }
             Err(Errno::EINTR) => {}
+            Err(Errno::ECONNRESET) if !reset => reset = true,
             Err(e) => return Err(e.into()),
         }
     };
@@ -163,6 +176,16 @@ mod tests {
         let (a, b) = pair().unwrap();
         drop(a);
         assert!(recv::<ToVmm>(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_outlive_a_reset() {
+        let (a, b) = pair().unwrap();
+        send(b.as_fd(), &"never read", &[]).unwrap();
+        send(a.as_fd(), &"why", &[]).unwrap();
+        drop(a);
+        assert_eq!(recv::<String>(b.as_fd()).unwrap().unwrap().0, "why");
+        assert!(recv::<String>(b.as_fd()).unwrap().is_none());
     }
 
     #[test]

@@ -211,7 +211,7 @@ fn live(
     account.times.go = Some(clock::now_us());
     watch::go(wired.status.as_fd())?;
     let child = start.cell.child.as_ref().expect("spawned above");
-    let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd(), &mut report);
+    let life = watch.attend(child.pidfd.as_fd(), wired.control.as_fd(), &mut report)?;
     account.refused_calls = report.calls();
     account.times.ended = Some(clock::now_us());
     if matches!(life, Life::Over(_)) {

@@ -96,12 +96,15 @@ impl Watch {
     /// Watches until the init, and with it everything, has ended. Signals go to the program's
     /// process group, by way of the init.
     /// Calls that the policy refuses are asked at `report`, if there is one.
+    ///
+    /// # Errors
+    /// Where the kernel does not let us watch. The jail is the caller's to end.
     pub(super) fn attend(
         &self,
         init: BorrowedFd<'_>,
         control: BorrowedFd<'_>,
         report: &mut Report,
-    ) -> Life {
+    ) -> Result<Life, Refusal> {
         loop {
             let mut fds = vec![
                 PollFd::from_borrowed_fd(init, PollFlags::IN),
@@ -123,7 +126,12 @@ impl Watch {
             });
             match poll(&mut fds, left.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return Life::Gone,
+                Err(e) => {
+                    return Err(Refusal::new(format!(
+                        "cannot watch the running program ({e}), so it was ended: see that the \
+                         host has memory left"
+                    )));
+                }
             }
             let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
             let (gone, signal, asked) = (woken(0), woken(1), woken(2));
@@ -131,10 +139,10 @@ impl Watch {
                 report.answer();
             }
             if gone {
-                return match ended(control) {
+                return Ok(match ended(control) {
                     Some(exit) => Life::Program(exit),
                     None => Life::Gone,
-                };
+                });
             }
             if signal && let Ok(Some(info)) = self.signals.read_signal() {
                 let number = [info.ssi_signo as u8];
@@ -145,7 +153,7 @@ impl Watch {
                 .deadline
                 .is_some_and(|deadline| Instant::now() >= deadline)
             {
-                return Life::Over(End::Timeout);
+                return Ok(Life::Over(End::Timeout));
             }
         }
     }

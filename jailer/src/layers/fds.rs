@@ -36,21 +36,25 @@ fn place(jail: &mut Jail<'_>) -> Result<(), StepError> {
     }
 }
 
-/// Goes through copies above all targets, because a source may stand at another's target.
+/// Goes through copies above all targets, because a source may stand at another's target. The
+/// first copy is the status socket's: what fails from then on is told through it.
 fn move_to_table(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let mut staged = Vec::with_capacity(jail.placement.len() + 2);
     let own = [
         Some((table::STATUS, jail.status)),
         jail.binary.map(|binary| (table::BINARY, binary)),
     ];
-    let mut staged = Vec::with_capacity(jail.placement.len() + own.len());
+    for (number, fd) in own.into_iter().flatten() {
+        let copy = copy(fd, libc::F_DUPFD_CLOEXEC)?;
+        staged.push((copy, number, libc::O_CLOEXEC));
+        if number == table::STATUS {
+            jail.status = copy;
+        }
+    }
     for &(number, fd) in &jail.placement {
         // These copies are not close-on-exec: that the next step closes them, and not
         // something behind it, is what lets a test see it fail.
         staged.push((copy(fd, libc::F_DUPFD)?, number, 0));
-    }
-    for (number, fd) in own.into_iter().flatten() {
-        let copy = copy(fd, libc::F_DUPFD_CLOEXEC)?;
-        staged.push((copy, number, libc::O_CLOEXEC));
     }
     for (copy, number, flags) in staged {
         // SAFETY: replaces whatever stands at `number`. What stood there are fds of the

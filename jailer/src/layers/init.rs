@@ -5,7 +5,7 @@
 //! filter of its own, for the few calls below. It reaps, passes signals on to the program's
 //! group, tells the supervisor the program's end, and ends. With it all processes end.
 
-use super::{Step, StepError, Who, seccomp};
+use super::{Step, StepError, Who, libc_result, seccomp};
 use crate::channel::{Word, say};
 use crate::child::{Jail, Note, fork};
 use casemate_proto::cell::Layer;
@@ -77,7 +77,7 @@ fn child_signals() -> io::Result<OwnedFd> {
         let mut set: libc::sigset_t = MaybeUninit::zeroed().assume_init();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        libc_result(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()).into())?;
         match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),

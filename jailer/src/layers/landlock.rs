@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use thiserror::Error;
 
 /// The step.
 pub const STEP: Step = Step {
@@ -52,7 +53,14 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
         e => StepError::new("restricting with Landlock", e, REMEDY),
     };
     let forbidden = jail.forbidden.take();
-    let status = restrict(jail).map_err(failed)?;
+    let status = restrict(jail).map_err(|e| match e {
+        Unruled::Ruleset(e) => failed(e),
+        e @ Unruled::Path { .. } => StepError::new(
+            "restricting with Landlock",
+            e,
+            "raise ulimit -n, and see that the path stays as it is during the start",
+        ),
+    })?;
     match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => Err(StepError::new(
             "restricting with Landlock",
@@ -80,7 +88,17 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     }
 }
 
-fn restrict(jail: &Jail<'_>) -> Result<landlock::RestrictionStatus, RulesetError> {
+/// Why there is no ruleset. A rule that is silently left out would deny what the policy
+/// allows, which is safe and looks like the program's own fault.
+#[derive(Debug, Error)]
+enum Unruled {
+    #[error(transparent)]
+    Ruleset(#[from] RulesetError),
+    #[error("looking at {path}: {source}")]
+    Path { path: String, source: Errno },
+}
+
+fn restrict(jail: &Jail<'_>) -> Result<landlock::RestrictionStatus, Unruled> {
     let policy = &jail.plan.policy.landlock;
     let least = ABI::from(policy.min_abi as i32);
     let files = |abi| match policy.ioctl_dev {
@@ -128,7 +146,7 @@ fn restrict(jail: &Jail<'_>) -> Result<landlock::RestrictionStatus, RulesetError
         created = add_ports(created, jail.plan)?;
     }
     // That is the layer before's.
-    created.no_new_privs(false).restrict_self()
+    Ok(created.no_new_privs(false).restrict_self()?)
 }
 
 /// What a mount is for, and `/` itself to be listed.
@@ -136,7 +154,7 @@ fn add_paths(
     mut created: RulesetCreated,
     plan: &Plan,
     absent: &BTreeSet<usize>,
-) -> Result<RulesetCreated, RulesetError> {
+) -> Result<RulesetCreated, Unruled> {
     let filesystem = &plan.policy.filesystem;
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     created = allow(created, "/", AccessFs::ReadDir.into())?;
@@ -168,17 +186,22 @@ fn allow(
     created: RulesetCreated,
     path: &str,
     mut rights: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, RulesetError> {
+) -> Result<RulesetCreated, Unruled> {
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    // What is not there needs no rule: nothing more is allowed without it.
-    let Ok(fd) = open(path, flags, Mode::empty()) else {
-        return Ok(created);
+    let unruled = |source| Unruled::Path {
+        path: path.to_owned(),
+        source,
     };
-    let directory = fstat(&fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
-    if !directory {
+    let fd = match open(path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        // What is not there needs no rule: nothing more is allowed without it.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(created),
+        Err(e) => return Err(unruled(e)),
+    };
+    if fstat(&fd).map_err(unruled)?.st_mode & libc::S_IFMT != libc::S_IFDIR {
         rights &= AccessFs::from_file(MAX_ABI);
     }
-    created.add_rule(PathBeneath::new(fd, rights))
+    Ok(created.add_rule(PathBeneath::new(fd, rights))?)
 }
 
 fn add_ports(mut created: RulesetCreated, plan: &Plan) -> Result<RulesetCreated, RulesetError> {

@@ -17,7 +17,7 @@ use super::options::Options;
 use crate::layers::libc_result;
 use crate::process::start_time;
 use crate::state::ProcessRecord;
-use rustix::process::{Pid, WaitOptions, getpid, getsid, setsid, waitpid};
+use rustix::process::{Pid, WaitOptions, getpid, setsid, waitpid};
 use std::convert::Infallible;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::exit;
@@ -153,7 +153,7 @@ fn daemon(builder: &mut Builder) -> Result<Side, PeerError> {
 
 /// Forks the builder, into a pid namespace of its own where asked for. `None`: we are it.
 fn copy(options: &Options) -> Result<Option<i32>, PeerError> {
-    let leads = getsid(None).is_ok_and(|session| session == getpid());
+    let leads = leads_its_session();
     let flags = match options.new_pid_ns {
         true => libc::CLONE_NEWPID,
         false => 0,
@@ -170,6 +170,16 @@ fn copy(options: &Options) -> Result<Option<i32>, PeerError> {
         let _ = setsid();
     }
     Ok(pid)
+}
+
+/// Whether this process leads its session (setsid(2)).
+///
+/// By libc: the leader may be outside the pid namespace that the jailer was started in, as a
+/// container's is for what `exec` starts there. getsid(2) then answers 0, and rustix's type
+/// for a pid has no room for it.
+fn leads_its_session() -> bool {
+    // SAFETY: takes a number, gives a number.
+    (unsafe { libc::getsid(0) }) == getpid().as_raw_nonzero().get()
 }
 
 /// fork(2), with flags for clone(2).

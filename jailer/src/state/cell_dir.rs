@@ -4,7 +4,7 @@ use super::lock::{Attempt, attempt};
 use super::{Journal, StateError};
 use casemate_beneath::{Dir, DirError};
 use casemate_proto::id::{CellId, TenantId};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,6 +29,7 @@ pub struct CellDir {
     id: CellId,
     tenant_dir: Dir,
     dir: Dir,
+    left: bool,
     _lock: OwnedFd,
 }
 
@@ -57,11 +58,14 @@ impl CellDir {
                     });
                 }
                 Attempt::Locked(lock) => {
+                    let left = is_marked(&lock)
+                        .map_err(|source| dir.failed("mark", OsStr::new(LOCK), source))?;
                     return Ok(Self {
                         tenant: tenant.clone(),
                         id: id.clone(),
                         tenant_dir,
                         dir,
+                        left,
                         _lock: lock,
                     });
                 }
@@ -80,6 +84,11 @@ impl CellDir {
     /// Cell.
     pub fn id(&self) -> &CellId {
         &self.id
+    }
+
+    /// Whether the last holder was killed: one that ends by itself removes the lock's file.
+    pub fn was_left(&self) -> bool {
+        self.left
     }
 
     /// What was written last, by us or by a holder that was killed.
@@ -155,6 +164,16 @@ impl CellDir {
         let source = Errno::from_io_error(e).unwrap_or(Errno::IO);
         self.dir.failed(what, OsStr::new(name), source)
     }
+}
+
+/// Whether an earlier holder marked the lock's file; marks it where not. Only who holds the
+/// lock writes to it.
+fn is_marked(lock: &OwnedFd) -> Result<bool, Errno> {
+    if fstat(lock)?.st_size > 0 {
+        return Ok(true);
+    }
+    rustix::io::write(lock, b"\n")?;
+    Ok(false)
 }
 
 fn malformed(dir: &Dir, source: serde_json::Error) -> StateError {

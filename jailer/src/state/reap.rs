@@ -31,6 +31,9 @@ pub fn reap(run_dir: &Path) -> Result<Vec<Reaped>, StateError> {
     let Some(run) = Dir::existing(run_dir)? else {
         return Ok(Vec::new());
     };
+    // Before the cells' directories go: as long as one is there, the next start of its id
+    // knows that there may be a slot to sweep, should this process be killed, too.
+    Slot::sweep(&run)?;
     let mut reaped = Vec::new();
     let mut first_error = None;
     for tenant in run.names()? {
@@ -65,6 +68,7 @@ pub fn reap(run_dir: &Path) -> Result<Vec<Reaped>, StateError> {
             }
         }
     }
+    // A process of a killed supervisor may have had its slot till now.
     Slot::sweep(&run)?;
     first_error.map_or(Ok(reaped), Err)
 }

@@ -20,6 +20,7 @@ use casemate_proto::fds::{
 };
 use casemate_proto::seqpacket;
 use rustix::fs::{Mode, OFlags, open};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -93,8 +94,7 @@ fn live(
         Subject::Vm(vm) => ToVmm::Configure(vm.clone()),
         Subject::Program(_) => return Err(Refusal::new("no VM to configure; report this")),
     };
-    // A child that is dead already is noticed by what comes next.
-    let _ = seqpacket::send(control.as_fd(), &configure, &[]);
+    tell(control.as_fd(), &configure, "VMM")?;
     judge_notes(&notes, &plan)?;
     let plan = &plan;
     let cgroup = cell.cgroup.as_ref();
@@ -119,8 +119,7 @@ fn live(
         },
         vmm_rss_bytes: resident,
     };
-    // A CLI that is gone is noticed by the watch.
-    let _ = seqpacket::send(watch.cli(), &running, &[]);
+    tell(watch.cli(), &running, "CLI")?;
     Ok(attend(watch, child, control.as_fd()))
 }
 
@@ -182,6 +181,16 @@ fn spawn(start: &mut Start<'_>, passed: &Passed) -> Result<Wired, Refusal> {
     };
     let pid = start.spawn(&mut jail)?;
     Ok(wires.of(pid))
+}
+
+/// Sends a message that `whom` waits for. One that is gone is noticed by what comes next.
+fn tell<T: Serialize>(socket: BorrowedFd<'_>, message: &T, whom: &str) -> Result<(), Refusal> {
+    match seqpacket::send(socket, message, &[]) {
+        Err(e) if !e.is_gone() => Err(Refusal::new(format!(
+            "cannot send a message to the {whom}: {e}; see that the host has memory left"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What the child saw of itself must hold before the VMM is even waited for: without

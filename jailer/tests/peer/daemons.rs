@@ -51,6 +51,20 @@ fn in_a_pid_namespace_the_program_is_the_first() {
     kill(pid);
 }
 
+/// As in a container, where `exec` starts processes of a session that is led from outside.
+#[test]
+fn in_a_session_that_is_led_from_another_pid_namespace() {
+    for options in [&["--new-pid-ns"][..], &["--new-pid-ns", "--daemonize"]] {
+        let jail = Jail::with("led-outside", options);
+        let jailer = jail.command(&["file", "/out", "child"]);
+        let mut outside = std::process::Command::new("unshare");
+        outside.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        outside.arg(jailer.get_program()).args(jailer.get_args());
+        let output = outside.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
 #[test]
 fn both_together() {
     let jail = Jail::with("both", &["--new-pid-ns", "--daemonize"]);
