@@ -71,7 +71,8 @@ impl Cell {
                     e,
                     StateError::Dir(DirError::Foreign { .. }) | StateError::NoSlot(_)
                 ) {
-                    cell.undo();
+                    // What stands in the way of that, too, is what the refusal names.
+                    let _ = cell.dir.remove(&cell.run);
                 }
                 return Err(Refusal::new(e));
             }
