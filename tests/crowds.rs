@@ -1,6 +1,7 @@
 //! Many jails: at once, one after the other, and all of one name. Nothing is left, none
 //! hears another, and of one name exactly one runs.
 
+use casemate_tests::audit::AuditLog;
 use casemate_tests::{bin, cell, leftovers};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,11 +18,13 @@ const RIVALS: usize = 32;
 const SCRIPT: &str = "echo up $TOKEN; cat; echo down $TOKEN";
 
 /// A jail of `id`, whose token that is too; its three streams are pipes of ours.
-fn jail(run_dir: &Path, id: &str) -> Child {
+fn jail(run_dir: &Path, log: &AuditLog, id: &str) -> Child {
     Command::new(bin("casemate"))
         .args(["jail", "--memory", "16M", "--pids", "8", "--id", id])
         .args(["--env", &format!("TOKEN={id}"), "--run-dir"])
         .arg(run_dir)
+        .arg("--audit-dir")
+        .arg(log.folder())
         .args(["--tenant", &leftovers::tenant(run_dir)])
         .args(["--", "sh", "-c", SCRIPT])
         .stdin(Stdio::piped())
@@ -63,7 +66,9 @@ fn five_hundred_at_once_do_not_meet() {
     setrlimit(Resource::RLIMIT_NOFILE, 4096, 4096).expect("root sets its limits");
     let run_dir = cell::run_folder();
     let ids: Vec<String> = (0..AT_ONCE).map(|n| format!("crowd-{n}")).collect();
-    let mut alive: Vec<Child> = ids.iter().map(|id| jail(run_dir.path(), id)).collect();
+    let log = AuditLog::new();
+    let start = |id: &String| jail(run_dir.path(), &log, id);
+    let mut alive: Vec<Child> = ids.iter().map(start).collect();
     for (child, id) in alive.iter_mut().zip(&ids) {
         assert_eq!(first_line(child), format!("up {id}\n"));
     }
@@ -73,11 +78,19 @@ fn five_hundred_at_once_do_not_meet() {
         assert_eq!(ended(child), wanted, "{id}");
     }
     nothing_is_left(run_dir.path());
+    // Everybody's lines are there, and in one chain.
+    let verdict = log.verdict();
+    assert!(verdict.is_whole(), "{verdict:?}");
+    for event in ["start", "layers", "exit"] {
+        let found = log.events().iter().filter(|e| *e == event).count();
+        assert_eq!(found, AT_ONCE, "{event}");
+    }
 }
 
 #[test]
 fn one_after_the_other_leave_nothing() {
     let run_dir = cell::run_folder();
+    let log = AuditLog::new();
     for n in 0..IN_SEQUENCE {
         // Every other time the same name.
         let id = if n % 2 == 0 {
@@ -85,7 +98,7 @@ fn one_after_the_other_leave_nothing() {
         } else {
             format!("turn-{n}")
         };
-        let (out, err, status) = ended(jail(run_dir.path(), &id));
+        let (out, err, status) = ended(jail(run_dir.path(), &log, &id));
         let wanted = format!("up {id}\ndown {id}\n");
         assert_eq!(
             (out, err.as_str(), status),
@@ -99,8 +112,9 @@ fn one_after_the_other_leave_nothing() {
 #[test]
 fn of_one_name_exactly_one_starts() {
     let run_dir = cell::run_folder();
+    let log = AuditLog::new();
     for round in 0..5 {
-        let rivals = (0..RIVALS).map(|_| jail(run_dir.path(), "rival"));
+        let rivals = (0..RIVALS).map(|_| jail(run_dir.path(), &log, "rival"));
         let mut rivals: Vec<Child> = rivals.collect();
         // Whoever was refused has ended: its output closes, and only the winner speaks.
         let spoke: Vec<bool> = rivals

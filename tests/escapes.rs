@@ -109,8 +109,8 @@ fn every_layer_stops_an_attempt() {
     }
 }
 
-#[test]
-fn every_attempt_fails_under_every_policy() {
+/// Makes every attempt under these policies.
+fn every_attempt_fails(policies: &[&str]) {
     let stage = Stage::new(None);
     let program = casemate_tests::bin("casemate");
     let mut wrong = Vec::new();
@@ -118,7 +118,7 @@ fn every_attempt_fails_under_every_policy() {
         if !works_without_a_jail(&stage, row.attempt) && !NOT_ON_EVERY_HOST.contains(&row.attempt) {
             wrong.push(format!("{} works nowhere: it shows nothing", row.attempt));
         }
-        for policy in POLICIES {
+        for &policy in policies {
             let jail = jail(&program, policy, &stage);
             let verdict = attempt(&stage, &jail, row.attempt);
             let as_meant = match row.allowed.contains(&policy) {
@@ -133,6 +133,20 @@ fn every_attempt_fails_under_every_policy() {
         assert!(stage.victim_lives(), "{} ended the victim", row.attempt);
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_attempt_fails_under_every_policy() {
+    every_attempt_fails(&POLICIES);
+}
+
+/// The same in the test-bed: cgroup v2, another kernel, an older Landlock.
+#[test]
+fn every_attempt_fails_on_another_host() {
+    let there = Path::new(casemate_tests::escape::IN_BED).to_owned();
+    let inputs = [(casemate_tests::escape::probe().to_owned(), there)];
+    let test = "every_attempt_fails_on_another_host";
+    casemate_testbed::in_kvm_host(test, &inputs, || every_attempt_fails(&["default"]));
 }
 
 #[test]

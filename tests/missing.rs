@@ -15,7 +15,15 @@ fn run_where(spoil: &str, run_dir: &std::path::Path, options: &[&str]) -> (i32, 
         .arg(format!("{spoil} && exec \"$@\""))
         .arg("sh")
         .arg(casemate_tests::bin("casemate"))
-        .args(["run", "--rootfs", "none", "--memory", "64M", "--kernel"])
+        .args([
+            "run",
+            "--no-audit",
+            "--rootfs",
+            "none",
+            "--memory",
+            "64M",
+            "--kernel",
+        ])
         .arg(casemate_tests::tiny_guest())
         .args(["--allow-missing", "full-kvm"])
         .args(["--cmdline-append", "tiny=reset", "--run-dir"])

@@ -22,6 +22,6 @@ pub fn boot_id() -> String {
 }
 
 /// The time of day in UTC, as RFC 3339 writes it, with microseconds.
-pub(crate) fn utc(time: SystemTime) -> String {
+pub fn utc(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()
 }

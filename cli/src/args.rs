@@ -33,6 +33,8 @@ pub enum Command {
     Policy(crate::policy::args::PolicyArgs),
     /// Print what a running cell is held to, declared beside observed
     Inspect(crate::inspect::InspectArgs),
+    /// Verify the audit log, or show what it says
+    Audit(crate::audit::args::AuditArgs),
     /// Say what this host can and cannot do, with consequence and remedy
     Doctor(DoctorArgs),
     /// Manage the kernels that guests boot
@@ -131,6 +133,10 @@ pub struct RunArgs {
     /// Folder of the state of running cells
     #[arg(long, value_name = "D", default_value = "/run/casemate", value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
+
+    /// Where it is recorded.
+    #[command(flatten)]
+    pub audit: crate::audit::args::AuditChoice,
 
     /// Words to add to the guest kernel's command line, to debug a kernel
     #[arg(long, value_name = "TEXT", hide = true, allow_hyphen_values = true)]

@@ -1,6 +1,7 @@
 //! The command line: arguments, images, streams, terminal, report.
 
 pub mod args;
+mod audit;
 mod binaries;
 pub mod clock;
 mod doctor;
@@ -41,6 +42,7 @@ pub fn main(startup: &Startup) -> ExitCode {
         Command::Jail(args) => jail::main(&args, startup),
         Command::Policy(args) => policy::main(&args),
         Command::Inspect(args) => inspect::main(&args),
+        Command::Audit(args) => audit::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Kernel(args) => kernels::command::main(&args),
         Command::Reap(args) => run::reap_main(&args),

@@ -103,7 +103,8 @@ fn run(args: &RunArgs, startup: &Startup, record: &mut Record) -> Result<Outcome
     let kernel = chosen.ready(&init, &state_dir)?;
     assemble::check_memory(&plan, &kernel.name, kernel.needs, kernel.initrd_len)?;
     let run_dir = std::path::absolute(&args.run_dir)?;
-    let assembly = assemble::assemble(&plan, kernel, root, &binaries, &run_dir, args.verbose)?;
+    let mut assembly = assemble::assemble(&plan, kernel, root, &binaries, &run_dir, args.verbose)?;
+    assembly.launch.audit = args.audit.folder();
     record.limits = Some(assembly.launch.limits.clone());
     let console = args.console.as_deref().map(written::console).transpose()?;
 

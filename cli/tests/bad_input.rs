@@ -28,7 +28,7 @@ impl Bed {
     fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_casemate"));
         command
-            .arg("run")
+            .args(["run", "--no-audit"])
             .arg("--state-dir")
             .arg(self.path("state"))
             .arg("--run-dir")
@@ -208,7 +208,7 @@ fn closed_streams() {
         let output = Command::new("sh")
             .arg("-c")
             .arg(format!(
-                "exec \"$0\" run --run-dir \"$1\" -- true {redirect}"
+                "exec \"$0\" run --no-audit --run-dir \"$1\" -- true {redirect}"
             ))
             .arg(env!("CARGO_BIN_EXE_casemate"))
             .arg(bed.run_dir())
@@ -238,7 +238,7 @@ fn not_root() {
     fs::copy(env!("CARGO_BIN_EXE_casemate"), &binary).unwrap();
     let started = Instant::now();
     let output = Command::new(&binary)
-        .args(["run", "--", "true"])
+        .args(["run", "--no-audit", "--", "true"])
         .current_dir("/")
         .stdin(Stdio::null())
         .uid(65534)

@@ -11,13 +11,15 @@ use casemate_proto::id::{CellId, TenantId};
 use rustix::process::{Signal, pidfd_send_signal};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A cell, from its lock on.
 #[derive(Debug)]
 pub struct Cell {
     /// The run directory.
     pub run: RunDir,
+    /// Folder of the audit log that is told of the cell.
+    pub audit: Option<PathBuf>,
     /// The cell's directory, locked.
     pub dir: CellDir,
     /// Its user.
@@ -44,11 +46,17 @@ impl Cell {
     ///
     /// # Errors
     /// Where it runs, or something that is not ours is in the way.
-    pub fn take(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Self, Refusal> {
+    pub fn take(
+        run_dir: &Path,
+        tenant: &TenantId,
+        id: &CellId,
+        audit: Option<&Path>,
+    ) -> Result<Self, Refusal> {
         let run = RunDir::top(run_dir).map_err(Refusal::new)?;
         let dir = CellDir::lock(&run, tenant, id).map_err(Refusal::new)?;
         let mut cell = Self {
             run,
+            audit: audit.map(Path::to_owned),
             dir,
             slot: None,
             cgroup: None,

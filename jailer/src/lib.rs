@@ -20,6 +20,7 @@ pub mod plan;
 pub mod process;
 pub mod read;
 pub mod readback;
+pub mod record;
 pub mod refusal;
 pub mod resolve;
 pub mod start;

@@ -101,6 +101,22 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Its status, where it exited.
+    pub fn status(self) -> Option<i32> {
+        match self {
+            Self::Status(status) => Some(status),
+            Self::Signal(_) => None,
+        }
+    }
+
+    /// The signal, where one ended it.
+    pub fn signal(self) -> Option<i32> {
+        match self {
+            Self::Status(_) => None,
+            Self::Signal(signal) => Some(signal),
+        }
+    }
+
     /// In words, with what it means for a VMM.
     pub fn words(self) -> String {
         match self {

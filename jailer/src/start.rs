@@ -82,11 +82,13 @@ impl<'a> Start<'a> {
         cell: &'a mut Cell,
         parent: Option<&str>,
     ) -> Result<Self, Refusal> {
+        let mut journal = Journal::new();
+        journal.audit = cell.audit.clone();
         let mut start = Self {
             plan,
             cell,
             notes: Notes::default(),
-            journal: Journal::new(),
+            journal,
             hierarchies: Vec::new(),
             dropped: false,
         };

@@ -203,6 +203,8 @@ pub struct Launch {
     pub id: CellId,
     /// Folder of the run state (`/run/casemate`): locks and journals. Root's own, mode 0700.
     pub run_dir: PathBuf,
+    /// Folder of the audit log; `None`: nothing is recorded.
+    pub audit: Option<PathBuf>,
     /// The VM.
     pub vm: VmConfig,
     /// Its limits.

@@ -3,8 +3,8 @@
 //! A whole start is traced once, which gives the calls that each of the jailer's processes
 //! makes up to the program's exec. Then there is one start for each of them, in which that
 //! call kills its process, or fails. Whatever comes of it: nothing runs that is not whole,
-//! nothing lives on, a start that fails says why in one line, and the next start of the same
-//! id is as if nothing had been and leaves nothing.
+//! nothing lives on, a start that fails says why in one line, the next start of the same id is
+//! as if nothing had been and leaves nothing, and the audit log is whole.
 //!
 //! Of the failures a quarter is tried, a different one for each error, unless
 //! `CASEMATE_FAULTS=all` is in the environment; the kills are always all of them.
@@ -81,8 +81,9 @@ fn share(fault: Fault) -> (usize, usize) {
 fn sweep(subject: &dyn Subject, fault: Fault) {
     let run_dir = cell::run_folder();
     let run_dir = run_dir.path();
-    let (traced, trace) = subject.traced(run_dir);
+    // The first start also begins the audit log.
     let whole = subject.plain(run_dir);
+    let (traced, trace) = subject.traced(run_dir);
     assert_eq!(traced, whole, "being traced alone makes no difference");
     assert!(subject.is_whole(&whole), "{whole:?}");
     let mut points = trace::points(&trace, subject.program());
@@ -118,6 +119,9 @@ fn sweep(subject: &dyn Subject, fault: Fault) {
             "{at}, and a start after it"
         );
     }
+    // Whatever was interrupted, the log is whole, and nothing ran that it does not know of.
+    let verdict = subject.log().verdict();
+    assert!(verdict.is_whole(), "{verdict:?}");
     // A call may be made a different number of times from start to start.
     assert!(
         hits * 20 >= chosen.len() * 19,
@@ -158,11 +162,11 @@ macro_rules! sweeps {
 }
 
 sweeps! {
-    fn a_jail_killed_at_every_call() = subject::Jail, Fault::Kill;
-    fn a_jail_refused_every_call() = subject::Jail, Fault::Error("EPERM");
-    fn a_jail_without_memory_at_every_call() = subject::Jail, Fault::Error("ENOMEM");
-    fn a_jail_without_space_at_every_call() = subject::Jail, Fault::Error("ENOSPC");
-    fn a_jail_without_fds_at_every_call() = subject::Jail, Fault::Error("EMFILE");
+    fn a_jail_killed_at_every_call() = subject::Jail::new(), Fault::Kill;
+    fn a_jail_refused_every_call() = subject::Jail::new(), Fault::Error("EPERM");
+    fn a_jail_without_memory_at_every_call() = subject::Jail::new(), Fault::Error("ENOMEM");
+    fn a_jail_without_space_at_every_call() = subject::Jail::new(), Fault::Error("ENOSPC");
+    fn a_jail_without_fds_at_every_call() = subject::Jail::new(), Fault::Error("EMFILE");
     fn a_vm_killed_at_every_call() = subject::Vm::new(), Fault::Kill;
     fn a_vm_refused_every_call() = subject::Vm::new(), Fault::Error("EPERM");
     fn a_vm_without_memory_at_every_call() = subject::Vm::new(), Fault::Error("ENOMEM");

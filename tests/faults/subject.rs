@@ -1,6 +1,7 @@
 //! What is started: a plain program in a jail, and a VM.
 
 use super::trace::Point;
+use casemate_tests::audit::AuditLog;
 use casemate_tests::{bin, bin_dir, leftovers, tiny_guest};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -53,6 +54,8 @@ pub trait Subject {
     fn program(&self) -> &'static str;
     /// Whether this is how a start comes out that nothing was wrong with.
     fn is_whole(&self, ran: &Ran) -> bool;
+    /// The audit log that all starts are recorded in.
+    fn log(&self) -> &AuditLog;
     /// A start without strace.
     fn plain(&self, run_dir: &Path) -> Ran;
     /// A start with this of strace's options.
@@ -96,7 +99,9 @@ fn ran(output: &Output, said: String, confinement: Vec<String>) -> Ran {
 }
 
 /// A shell under every layer of a plain program, which tells what it has.
-pub struct Jail;
+pub struct Jail {
+    log: AuditLog,
+}
 
 const SCRIPT: &str = "exec 2>/dev/null
     grep -E '^(Uid|Groups|Cap|NoNewPrivs|Seccomp):?' /proc/self/status
@@ -104,12 +109,20 @@ const SCRIPT: &str = "exec 2>/dev/null
     echo end";
 
 impl Jail {
-    fn start(run_dir: &Path, mut command: Command) -> Ran {
+    pub fn new() -> Self {
+        Self {
+            log: AuditLog::new(),
+        }
+    }
+
+    fn start(&self, run_dir: &Path, mut command: Command) -> Ran {
         let output = command
             .args(["jail", "--proc", "--id", "faulty", "--tenant"])
             .arg(leftovers::tenant(run_dir))
             .arg("--run-dir")
             .arg(run_dir)
+            .arg("--audit-dir")
+            .arg(self.log.folder())
             .args(["--", "/bin/sh", "-c", SCRIPT])
             .stdin(Stdio::null())
             .output()
@@ -129,8 +142,12 @@ impl Subject for Jail {
         lines.len() == 11 && lines.last() == Some(&"end") && ran.status == Some(0)
     }
 
+    fn log(&self) -> &AuditLog {
+        &self.log
+    }
+
     fn plain(&self, run_dir: &Path) -> Ran {
-        Self::start(run_dir, patient(&bin("casemate")))
+        self.start(run_dir, patient(&bin("casemate")))
     }
 
     fn under_strace(&self, run_dir: &Path, options: &[String]) -> (Ran, String) {
@@ -141,7 +158,7 @@ impl Subject for Jail {
             .arg(&trace)
             .args(options)
             .arg(bin("casemate"));
-        let ran = Self::start(run_dir, command);
+        let ran = self.start(run_dir, command);
         let text = fs::read_to_string(&trace).unwrap_or_default();
         let _ = fs::remove_file(&trace);
         (ran, text)
@@ -154,6 +171,7 @@ pub struct Vm {
     /// Our programs, with a jailer that starts the real one under strace when `options` is
     /// beside it.
     bins: TempDir,
+    log: AuditLog,
 }
 
 /// strace as the tracee's grandchild (`-D`): its parent is who started it, as without. After a
@@ -177,7 +195,10 @@ impl Vm {
         let wrapper = bins.path().join("casemate-jailer");
         fs::write(&wrapper, WRAPPER).expect("written");
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("executable");
-        Self { bins }
+        Self {
+            bins,
+            log: AuditLog::new(),
+        }
     }
 
     fn file(&self, ending: &str) -> PathBuf {
@@ -198,6 +219,8 @@ impl Vm {
             .args(["--cmdline-append", "tiny=reset", "--id", "faulty"])
             .args(["--tenant", &leftovers::tenant(run_dir), "--run-dir"])
             .arg(run_dir)
+            .arg("--audit-dir")
+            .arg(self.log.folder())
             .arg("--console")
             .arg(&console)
             .arg("--report")
@@ -228,6 +251,10 @@ impl Subject for Vm {
     fn is_whole(&self, ran: &Ran) -> bool {
         let held = ran.confinement.iter().all(|layer| layer.ends_with(" true"));
         ran.said == "tiny: up\n" && ran.confinement.len() > 20 && held
+    }
+
+    fn log(&self) -> &AuditLog {
+        &self.log
     }
 
     fn plain(&self, run_dir: &Path) -> Ran {

@@ -12,6 +12,7 @@ mod paths;
 mod plant;
 mod subject;
 
+use casemate_tests::audit::unlock;
 use casemate_tests::cell;
 use outside::Outside;
 use plant::Plant;
@@ -22,6 +23,9 @@ use subject::{Came, Subject};
 
 /// Starts during which a folder is exchanged again and again.
 const RACES: u32 = 25;
+
+/// Folders, counted from the scratch folder, that are the operator's own.
+const OPERATORS: usize = 1;
 
 /// Every plant at every path.
 fn plants(subject: &dyn Subject) {
@@ -58,7 +62,7 @@ fn races(subject: &dyn Subject) {
     let mut folders: Vec<PathBuf> = paths
         .iter()
         .filter_map(|path| path.parent())
-        .filter(|folder| folder.components().count() > subject.operators())
+        .filter(|folder| folder.components().count() > OPERATORS)
         .map(Path::to_owned)
         .collect();
     folders.sort();
@@ -103,13 +107,14 @@ fn written(subject: &dyn Subject, scratch: &Path) -> Vec<PathBuf> {
     assert!(came.whole, "{came:?}");
     let mut paths = paths::written(&trace, scratch, &subject.root());
     // Operators' own folders may be what they like.
-    paths.retain(|path| path.components().count() > subject.operators());
+    paths.retain(|path| path.components().count() > OPERATORS);
     assert!(paths.len() >= subject.least(), "only {paths:?}");
     paths
 }
 
 /// Empties the folder.
 fn clean(scratch: &Path) {
+    unlock(scratch);
     for entry in fs::read_dir(scratch).expect("the folder").flatten() {
         let path = entry.path();
         let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());

@@ -54,8 +54,6 @@ pub trait Subject {
     fn refusal(&self) -> i32 {
         125
     }
-    /// Folders, counted from the scratch folder, that are the operator's own.
-    fn operators(&self) -> usize;
     /// The least number of paths to be found.
     fn least(&self) -> usize;
     /// Where the jail's `/` is, below the scratch folder.
@@ -105,7 +103,9 @@ impl Subject for Jail {
             .args(["jail", "--id", "planted", "--tenant"])
             .arg(leftovers::tenant(scratch))
             .arg("--run-dir")
-            .arg(scratch)
+            .arg(scratch.join("run"))
+            .arg("--audit-dir")
+            .arg(scratch.join("audit"))
             .args(["--", "echo", "whole"]);
         command
     }
@@ -114,12 +114,8 @@ impl Subject for Jail {
         output.status.success() && output.stdout == b"whole\n" && output.stderr.is_empty()
     }
 
-    fn operators(&self) -> usize {
-        0
-    }
-
     fn least(&self) -> usize {
-        6
+        12
     }
 }
 
@@ -135,7 +131,9 @@ impl Subject for Vm {
             .arg(tiny_guest())
             .args(["--cmdline-append", "tiny=reset", "--id", "planted"])
             .args(["--tenant", &leftovers::tenant(scratch), "--run-dir"])
-            .arg(scratch)
+            .arg(scratch.join("run"))
+            .arg("--audit-dir")
+            .arg(scratch.join("audit"))
             .args(["--", "never-run"]);
         command
     }
@@ -145,12 +143,8 @@ impl Subject for Vm {
         output.status.code() == Some(121)
     }
 
-    fn operators(&self) -> usize {
-        0
-    }
-
     fn least(&self) -> usize {
-        6
+        12
     }
 }
 
@@ -196,10 +190,6 @@ impl Subject for Peer {
 
     fn refusal(&self) -> i32 {
         // As the peer's.
-        1
-    }
-
-    fn operators(&self) -> usize {
         1
     }
 

@@ -60,6 +60,7 @@ fn command(mode: Mode, run_dir: &Path, id: &str, bins: &Path, extra: &[&str]) ->
     command
         .args([
             "run",
+            "--no-audit",
             "--allow-missing",
             "full-kvm",
             "--memory",

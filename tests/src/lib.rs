@@ -5,6 +5,7 @@
 //! machine's KVM can boot Linux, else inside the test-bed. A test of a
 //! freestanding guest uses [`cell`] and this machine's own KVM.
 
+pub mod audit;
 pub mod cell;
 pub mod escape;
 pub mod fixture;

@@ -103,7 +103,7 @@ impl Run {
     /// The command, for callers who start it themselves.
     pub fn command(&self) -> Command {
         let mut command = Command::new(crate::bin("casemate"));
-        command.arg("run");
+        command.args(["run", "--no-audit"]);
         if !self.options.iter().any(|option| option == "--kernel") {
             // The one that boots fastest.
             command.arg("--kernel").arg(crate::fixture::lean_kernel());

@@ -97,6 +97,10 @@ pub struct JailArgs {
     #[arg(long, value_name = "D", default_value = "/run/casemate", value_hint = ValueHint::DirPath)]
     pub run_dir: PathBuf,
 
+    /// Where it is recorded.
+    #[command(flatten)]
+    pub audit: crate::audit::args::AuditChoice,
+
     /// Leave a layer out on purpose (tests of the read-back only)
     #[arg(long, value_name = "LAYER", hide = true, value_parser = crate::args::layer_names())]
     pub leave_out: Vec<String>,

@@ -116,6 +116,7 @@ pub fn request(args: &JailArgs, mut policy: Policy) -> Result<Request, ArgumentE
         tenant,
         id,
         run_dir: std::path::absolute(&args.run_dir).unwrap_or_else(|_| args.run_dir.clone()),
+        audit: args.audit.folder(),
         argv: args
             .command
             .iter()

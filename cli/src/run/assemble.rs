@@ -147,6 +147,7 @@ pub fn assemble(
             tenant: plan.tenant.clone(),
             id: plan.id.clone(),
             run_dir: run_dir.to_owned(),
+            audit: None,
             limits: limits::of(&vm),
             vm,
             timeout_ms: plan.timeout.map(|t| t.as_millis() as u64),

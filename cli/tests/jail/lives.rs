@@ -143,7 +143,7 @@ fn many_in_parallel_and_in_sequence_leave_nothing() {
     let dir = Bench::new("many");
     let start = |n: usize| -> Child {
         Command::new(env!("CARGO_BIN_EXE_casemate"))
-            .args(["jail", "--tenant=jail-tests", "--run-dir"])
+            .args(["jail", "--no-audit", "--tenant=jail-tests", "--run-dir"])
             .arg(dir.run_dir())
             .args(["--id", &format!("{}-{n}", dir.id)])
             .args([

@@ -31,7 +31,14 @@ impl Bench {
     pub fn command<O: AsRef<OsStr>, C: AsRef<OsStr>>(&self, options: &[O], cmd: &[C]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_casemate"));
         command
-            .args(["jail", "--tenant=jail-tests", "--id", &self.id, "--run-dir"])
+            .args([
+                "jail",
+                "--no-audit",
+                "--tenant=jail-tests",
+                "--id",
+                &self.id,
+                "--run-dir",
+            ])
             .arg(self.run_dir())
             .args(options)
             .arg("--")

@@ -18,6 +18,7 @@ use crate::child::Note;
 use crate::plan::{Plan, Program, Subject};
 use crate::process::Exit;
 use crate::readback::{Moment, Seen, environment_memory, judge};
+use crate::record::{Ending, Record};
 use crate::refusal::Refusal;
 use crate::start::Start;
 use crate::{clock, idmap, own};
@@ -31,6 +32,9 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+/// Most refused calls of a jail that the audit log is told of, one by one.
+const MOST_DENIED: usize = 64;
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -40,6 +44,8 @@ pub struct Request {
     pub id: CellId,
     /// Directory of locks and journals.
     pub run_dir: PathBuf,
+    /// Folder of the audit log; `None`: nothing is recorded.
+    pub audit: Option<PathBuf>,
     /// All that it is held to; the wall-clock limit counts from the call on.
     pub policy: Policy,
     /// Program and arguments; at least the program.
@@ -118,8 +124,26 @@ pub fn run(request: Request, account: &mut Account) -> Result<End, Refusal> {
     check::request(&request)?;
     check::streams(&request.policy.keep_fds)?;
     let watch = watch::Watch::new(request.policy.wall_clock_ms)?;
-    let mut cell = Cell::take(&request.run_dir, &request.tenant, &request.id)?;
-    let lived = live(&mut cell, &watch, request, account);
+    let mut record = Record::open(request.audit.as_deref(), &request.tenant, &request.id)?;
+    record.own_binary("casemate")?;
+    let result = recorded(request, &watch, account, &mut record);
+    match &result {
+        Ok(end) => record.ended(ending(end, account)),
+        Err(refusal) => record.refused(refusal),
+    }
+    result
+}
+
+/// From the lock to its removal.
+fn recorded(
+    request: Request,
+    watch: &watch::Watch,
+    account: &mut Account,
+    record: &mut Record,
+) -> Result<End, Refusal> {
+    let audit = request.audit.as_deref();
+    let mut cell = Cell::take(&request.run_dir, &request.tenant, &request.id, audit)?;
+    let lived = live(&mut cell, watch, request, account, record);
     let over = cell.undo();
     account.usage = over.usage;
     account.oom_kills = over.oom_kills;
@@ -132,6 +156,34 @@ pub fn run(request: Request, account: &mut Account) -> Result<End, Refusal> {
         Life::Gone if over.oom_kills > 0 => End::OutOfMemory,
         Life::Gone => End::Signaled(libc::SIGKILL as u8),
     })
+}
+
+/// An end in the audit log's terms.
+fn ending(end: &End, account: &Account) -> Ending {
+    let (how, status, signal) = match end {
+        End::Exited(code) => (format!("exited with status {code}"), Some(*code), None),
+        End::Signaled(signal) => (format!("killed by signal {signal}"), None, Some(*signal)),
+        End::OutOfMemory => ("killed for want of memory".to_owned(), None, None),
+        End::Timeout => ("ended at its time limit".to_owned(), None, None),
+        End::NotExecutable(why) => (format!("not executed: {why}"), None, None),
+        End::NotFound(why) => (format!("not found: {why}"), None, None),
+    };
+    let denied = |call: &RefusedCall| {
+        format!(
+            "system call {} of thread {:?} (architecture {:#x})",
+            call.number, call.thread, call.arch
+        )
+    };
+    let calls = account.refused_calls.iter().take(MOST_DENIED);
+    Ending {
+        how,
+        status: status.map(i32::from),
+        signal: signal.map(i32::from),
+        timeout: *end == End::Timeout,
+        oom_kills: account.oom_kills,
+        denied: calls.map(denied).collect(),
+        usage: account.usage,
+    }
 }
 
 /// How the watch over a jail ended.
@@ -149,7 +201,12 @@ fn live(
     watch: &watch::Watch,
     request: Request,
     account: &mut Account,
+    record: &mut Record,
 ) -> Result<Life, Refusal> {
+    let program_name = request
+        .argv
+        .first()
+        .map(|name| name.to_string_lossy().into_owned());
     let identity = cell.slot.as_ref().expect("taken with the cell").identity();
     let exec = spawn::exec(&request);
     let parent = request.parent_cgroup;
@@ -208,6 +265,7 @@ fn live(
         program.pid.as_raw_nonzero().get(),
     )?;
 
+    record.start(&plan, program_name, program.pid, &account.confinement)?;
     account.times.go = Some(clock::now_us());
     watch::go(wired.status.as_fd())?;
     let child = start.cell.child.as_ref().expect("spawned above");

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 pub struct Journal {
     /// `/proc/sys/kernel/random/boot_id`: what an earlier boot made is gone.
     pub boot: String,
+    /// Folder of the audit log that knows of the cell, if one does.
+    #[serde(default)]
+    pub audit: Option<PathBuf>,
     /// cgroups that are about to be made, or were.
     pub cgroups: Vec<CgroupRecord>,
     /// The cell's first process, once there is one.

@@ -1,7 +1,7 @@
 //! Clears what killed supervisors left.
 
 use super::{CellDir, Slot, StateError};
-use crate::{cgroup, process};
+use crate::{cgroup, process, record};
 use casemate_beneath::Dir;
 use casemate_proto::id::{CellId, TenantId};
 use std::fmt;
@@ -73,7 +73,8 @@ pub fn reap(run_dir: &Path) -> Result<Vec<Reaped>, StateError> {
     first_error.map_or(Ok(reaped), Err)
 }
 
-/// Undoes what the journal of a cell that we have locked says. Does nothing where there is none.
+/// Undoes what the journal of a cell that we have locked says, and records that in the audit
+/// log that knows of the cell. Does nothing where there is no journal.
 ///
 /// # Errors
 /// What cannot be undone.
@@ -93,5 +94,10 @@ pub fn clear(cell: &CellDir) -> Result<(), StateError> {
             id: cell.id().to_string(),
             source,
         }
-    })
+    })?;
+    if let Some(folder) = &journal.audit {
+        let process = journal.process.as_ref().map(|first| first.pid);
+        record::cleared(folder, cell.tenant(), cell.id(), process);
+    }
+    Ok(())
 }

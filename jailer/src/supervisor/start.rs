@@ -7,6 +7,7 @@ use crate::layers::Who;
 use crate::plan::{Plan, Subject};
 use crate::process::Exit;
 use crate::readback::{Moment, Notes, Seen, judge, rss_beside};
+use crate::record::{Ending, Record};
 use crate::refusal::Refusal;
 use crate::start::{Start, Wired, Wires};
 use crate::state::Identity;
@@ -44,21 +45,81 @@ pub fn start(
     own::must_be_root()?;
     vm::check(&launch)?;
     let passed = Passed::check(&launch, fds).map_err(Refusal::new)?;
-    let mut cell = Cell::take(&launch.run_dir, &launch.tenant, &launch.id)?;
-    let mut rss = 0;
-    let lived = live(&mut cell, &watch, launch, passed, entered_us, &mut rss);
+    let mut record = Record::open(launch.audit.as_deref(), &launch.tenant, &launch.id)?;
+    record.own_binary("casemate-jailer")?;
+    record.binary("casemate-vmm", passed.vmm.as_fd())?;
+    record.binary("kernel", passed.kernel.as_fd())?;
+    if let Some(initrd) = &passed.initrd {
+        record.binary("initramfs", initrd.as_fd())?;
+    }
+    let result = recorded(&watch, launch, passed, entered_us, &mut record);
+    match &result {
+        Ok((_, ending)) => record.ended(ending.clone()),
+        Err(refusal) => record.refused(refusal),
+    }
+    result.map(|(ended, _)| ended)
+}
+
+/// From the lock to its removal.
+fn recorded(
+    watch: &Watch<'_>,
+    launch: Launch,
+    passed: Passed,
+    entered_us: u64,
+    record: &mut Record,
+) -> Result<(FromJailer, Ending), Refusal> {
+    let audit = launch.audit.as_deref();
+    let mut cell = Cell::take(&launch.run_dir, &launch.tenant, &launch.id, audit)?;
+    let mut noted = Noted {
+        entered_us,
+        rss: 0,
+        record,
+    };
+    let lived = live(&mut cell, watch, launch, passed, &mut noted);
     let over = cell.undo();
     let (exit, mut usage) = (over.exit, over.usage);
-    usage.vmm_rss_bytes = rss;
-    Ok(FromJailer::Ended {
-        end: match lived? {
-            Life::Over(end) => end,
-            Life::Exited => VmEnd::Died {
-                how: exit.map_or_else(String::new, Exit::words),
-            },
+    usage.vmm_rss_bytes = noted.rss;
+    let end = match lived? {
+        Life::Over(end) => end,
+        Life::Exited => VmEnd::Died {
+            how: exit.map_or_else(String::new, Exit::words),
         },
+    };
+    let ending = Ending {
+        how: words(&end),
+        status: exit.and_then(Exit::status),
+        signal: exit.and_then(Exit::signal),
+        timeout: end == VmEnd::Timeout,
+        oom_kills: over.oom_kills,
+        denied: Vec::new(),
         usage,
-    })
+    };
+    Ok((FromJailer::Ended { end, usage }, ending))
+}
+
+/// An end in the audit log's words.
+fn words(end: &VmEnd) -> String {
+    match end {
+        VmEnd::Itself { ended } => match ended {
+            Ended::Reset => "the guest reset".to_owned(),
+            Ended::TripleFault => "the guest triple-faulted".to_owned(),
+            Ended::Refused { message } => format!("the VMM refused: {message}"),
+            Ended::Failed { message } => format!("the VMM failed: {message}"),
+        },
+        VmEnd::Stopped => "stopped".to_owned(),
+        VmEnd::Timeout => "ended at its time limit".to_owned(),
+        VmEnd::Died { how } => how.clone(),
+    }
+}
+
+/// What is noted of a start on its way.
+struct Noted<'a> {
+    /// When the jailer was entered, microseconds.
+    entered_us: u64,
+    /// Resident memory of the VMM outside of guest memory, bytes.
+    rss: u64,
+    /// For the audit log.
+    record: &'a mut Record,
 }
 
 /// How the watch over a cell ended.
@@ -74,8 +135,7 @@ fn live(
     watch: &Watch<'_>,
     launch: Launch,
     passed: Passed,
-    entered_us: u64,
-    rss: &mut u64,
+    noted: &mut Noted<'_>,
 ) -> Result<Life, Refusal> {
     let slot = cell.slot.as_ref().expect("taken with the cell");
     let plan = plan(launch, &passed, slot.identity());
@@ -105,14 +165,15 @@ fn live(
     };
     let seen = Seen::look(child.pid, plan, &notes, cgroup, Moment::Start).map_err(unread)?;
     let (confinement, resident) = read_back(&seen, &ready)?;
-    *rss = resident;
+    noted.rss = resident;
+    noted.record.start(plan, None, child.pid, &confinement)?;
     seqpacket::send(control.as_fd(), &ToVmm::Go, &[])
         .map_err(|e| Refusal::new(format!("the VMM does not take its go: {e}; see its log")))?;
     let running = FromJailer::Running {
         pid: child.pid.as_raw_nonzero().get(),
         confinement,
         times: StartTimes {
-            jailer_entered: entered_us,
+            jailer_entered: noted.entered_us,
             vmm_entered: ready.entered_us,
             vmm_ready: ready.ready_us,
             go: clock::now_us(),

@@ -43,6 +43,7 @@ impl Bench {
         std::fs::write(dir.path().join("kernel"), "a kernel").unwrap();
         std::fs::write(dir.path().join("disk"), vec![0; 8192]).unwrap();
         let launch = Launch {
+            audit: None,
             tenant: "jailer-tests".parse().unwrap(),
             id: format!("{test}-{}", std::process::id()).parse().unwrap(),
             run_dir: dir.path().join("run"),

@@ -79,7 +79,11 @@ pub fn needs(layer: Layer) -> &'static [Layer] {
 
 impl Launcher for Casemate {
     fn command(&self, program: &[OsString]) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec![self.program.clone().into(), "jail".into()];
+        let mut words: Vec<OsString> = vec![
+            self.program.clone().into(),
+            "jail".into(),
+            "--no-audit".into(),
+        ];
         words.extend(["--policy".into(), self.policy.clone().into()]);
         words.extend(["--run-dir".into(), self.run_dir.path().into()]);
         let tenant = crate::leftovers::tenant(self.run_dir.path());

@@ -10,7 +10,7 @@ mod table;
 
 pub use casemate::{Casemate, needs};
 pub use launch::{Launcher, Verdict, Words, attempt};
-pub use probe::probe;
+pub use probe::{IN_BED, probe};
 pub use stage::Stage;
 pub use table::{NOT_ON_EVERY_HOST, Row, TABLE};
 

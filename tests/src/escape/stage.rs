@@ -2,7 +2,9 @@
 
 use super::listeners::Listeners;
 use casemate_escape::{Bait, Leaked, attempts, call, sys};
+use casemate_testbed::Way;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -30,6 +32,17 @@ const NOBODY: u32 = 65534;
 /// First number of the leaked fds, well above what a launcher opens itself.
 const LEAKED: RawFd = 40;
 
+/// Fds that the launcher may have at least: more than an attempt asks for.
+const LAUNCHERS_FDS: u64 = 8192;
+
+/// A folder whose file system has idmapped mounts, and executes.
+fn parent() -> &'static str {
+    match Way::detect() {
+        Way::InsideBed => "/scratch",
+        _ => "/srv",
+    }
+}
+
 impl Stage {
     /// Lays everything out. With `user`, the victim and the shared folders are that user's,
     /// for launchers that are not root.
@@ -37,11 +50,15 @@ impl Stage {
     /// # Panics
     /// Where the host does not allow it: it takes root.
     pub fn new(user: Option<u32>) -> Self {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        if hard < LAUNCHERS_FDS {
+            setrlimit(Resource::RLIMIT_NOFILE, LAUNCHERS_FDS, LAUNCHERS_FDS).expect("root may");
+        }
         let folder = tempfile::Builder::new()
             .prefix("casemate-escape-")
             .permissions(mode(0o755))
-            .tempdir_in("/srv")
-            .expect("a folder in /srv");
+            .tempdir_in(parent())
+            .expect("a folder for the stage");
         let token = token(folder.path());
         let marker = folder.path().join("marker");
         fs::write(&marker, &token).expect("the marker");

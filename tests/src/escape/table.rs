@@ -27,10 +27,16 @@ const fn but(row: Row, allowed: &'static [&'static str]) -> Row {
     Row { allowed, ..row }
 }
 
-/// Attempts that not every host lets root itself make: kernels without modules or kexec, a
-/// root without all capabilities, or one whose own first process is hidden. Where one works
+/// Attempts that not every host lets root itself make: kernels without modules, kexec or
+/// audit, a root without all capabilities, one whose own first process is hidden, or one
+/// that is in the root cgroup or leads its session. Where one works
 /// without a jail it is tried like any other; else it must only fail.
 pub const NOT_ON_EVERY_HOST: &[&str] = &[
+    "netlink-netfilter",
+    "netlink-audit",
+    "cgroup-limits",
+    "host-cgroup-path",
+    "inherited-session",
     "marker-by-proc-1",
     "memory-of-first-process",
     "environment-of-first-process",
