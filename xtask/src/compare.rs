@@ -4,6 +4,7 @@
 //! They are started as their own manuals suggest for a program that nobody trusts.
 
 mod peers;
+mod speed;
 
 use crate::binaries::{self, checkout};
 use anyhow::{Context, Result};
@@ -24,6 +25,10 @@ pub struct Arguments {
     /// Use this program for a peer: bwrap, nsjail, runc or firejail (may be repeated)
     #[arg(long, value_name = "NAME=PATH", value_parser = peer)]
     peer: Vec<(String, PathBuf)>,
+
+    /// Time a static `true` from start to exit instead, with hyperfine
+    #[arg(long)]
+    speed: bool,
 }
 
 fn peer(text: &str) -> Result<(String, PathBuf), String> {
@@ -52,8 +57,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if std::env::var_os("CASEMATE_PROGRAMS").is_none() {
         binaries::build()?;
     }
-    let stage = Stage::new(None);
     let given: BTreeMap<String, PathBuf> = arguments.peer.iter().cloned().collect();
+    if arguments.speed {
+        return speed::main(&given);
+    }
+    let stage = Stage::new(None);
     let casemate = programs()?.join("casemate");
     let version = peers::version(&casemate, "--version");
     let mut all = vec![Contestant {

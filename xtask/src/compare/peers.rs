@@ -25,7 +25,8 @@ pub fn version(program: &Path, option: &str) -> String {
     output(&program.to_string_lossy(), &[option])
 }
 
-fn find(name: &str, given: &BTreeMap<String, PathBuf>) -> Option<PathBuf> {
+/// The program that is to be used: the one given, else the one that is installed.
+pub fn find(name: &str, given: &BTreeMap<String, PathBuf>) -> Option<PathBuf> {
     if let Some(path) = given.get(name) {
         return Some(path.clone());
     }
