@@ -22,7 +22,8 @@ const DOCUMENT: &str = "docs/comparison.md";
 /// Arguments of `compare`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Use this program for a peer: bwrap, nsjail, runc or firejail (may be repeated)
+    /// Use this program for a peer: bwrap, nsjail, runc, firejail, or Firecracker's
+    /// jailer (may be repeated)
     #[arg(long, value_name = "NAME=PATH", value_parser = peer)]
     peer: Vec<(String, PathBuf)>,
 
@@ -121,7 +122,10 @@ fn table(stage: &Stage, all: &[Contestant]) -> String {
          by a launcher that leaks all it has (fds, a key, environment, working directory), and\n\
          has a `/proc`. **out**: it got what it was after. held: it was refused. killed: for\n\
          trying. What counts is what a jail was asked to keep: sharing the host's network is\n\
-         the purpose of casemate's `network`, and bubblewrap is a tool to build jails with.\n\n\
+         the purpose of casemate's `network`, and bubblewrap is a tool to build jails with.\n\
+         Firecracker's jailer, and ours by its command line, run a copy of the program and share\n\
+         nothing; the peer's is started without the variable whose name is no UTF-8, on which\n\
+         it panics.\n\n\
          | jail | version | attempts that got out, of {tried} |\n|---|---|---|\n",
         kernel.trim()
     );
@@ -151,6 +155,10 @@ fn runs(stage: &Stage, jail: &Contestant) -> bool {
     match attempt(stage, &*jail.launcher, "capabilities-held") {
         Verdict::Broken(why) => {
             eprintln!("compare: {} is left out: {}", jail.title, why.trim());
+            false
+        }
+        Verdict::Killed(how) => {
+            eprintln!("compare: {} is left out: it ends by {how}", jail.title);
             false
         }
         _ => true,

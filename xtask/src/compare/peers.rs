@@ -1,23 +1,30 @@
 //! Other jails, as they are started for a program that nobody trusts.
 
 use super::Contestant;
+use casemate_escape::BINARY_VARIABLE;
+use casemate_testbed::programs;
 use casemate_tests::escape::{Launcher, Stage, Words};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
+/// User and group of what a jailer of that kind runs.
+const UID: &str = "12345";
+
 /// Those that are known.
-pub const NAMES: [&str; 4] = ["bwrap", "nsjail", "runc", "firejail"];
+pub const NAMES: [&str; 5] = ["bwrap", "nsjail", "runc", "firejail", "jailer"];
 
 /// First line of what a command prints.
 pub fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines().next().unwrap_or("unknown").trim().to_owned()
+    text.lines().next().unwrap_or("does not tell its version").trim().to_owned()
 }
 
 /// A program's version in its own words.
@@ -88,7 +95,83 @@ pub fn present(stage: &Stage, given: &BTreeMap<String, PathBuf>) -> Vec<Contesta
             launcher: Box::new(bundle),
         });
     }
+    for (title, program, ours) in [
+        ("Firecracker's jailer", find("jailer", given), false),
+        (
+            "casemate-jailer, by its command line",
+            programs().ok().map(|folder| folder.join("casemate-jailer")),
+            true,
+        ),
+    ] {
+        if let Some(program) = program
+            && let Ok(jailer) = Jailer::new(&program, stage, ours)
+        {
+            all.push(Contestant {
+                title: title.to_owned(),
+                version: version(&program, "--version"),
+                launcher: Box::new(jailer),
+            });
+        }
+    }
     all
+}
+
+/// A jailer with Firecracker's command line. What it jails is copied into a folder of its own
+/// and must be called `firecracker`; nothing can be shared.
+struct Jailer {
+    program: PathBuf,
+    folder: TempDir,
+    /// Takes a folder for locks and journals, and the same id again.
+    ours: bool,
+    starts: Cell<u32>,
+}
+
+impl Jailer {
+    fn new(program: &Path, stage: &Stage, ours: bool) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("base"))?;
+        std::fs::copy(stage.program(), folder.path().join("firecracker"))?;
+        Ok(Self {
+            program: program.to_owned(),
+            folder,
+            ours,
+            starts: Cell::new(0),
+        })
+    }
+}
+
+impl Launcher for Jailer {
+    fn command(&self, program: &[OsString]) -> Vec<OsString> {
+        let start = self.starts.get() + 1;
+        self.starts.set(start);
+        let base = self.folder.path().join("base");
+        // The peer's leaves all that it made.
+        let _ = std::fs::remove_dir_all(base.join("firecracker"));
+        let mut words: Vec<OsString> = Vec::new();
+        if !self.ours {
+            // It panics where a variable is no UTF-8.
+            let name = OsString::from_vec(BINARY_VARIABLE.to_vec());
+            words.extend(["env".into(), "-u".into(), name]);
+        }
+        words.extend([
+            self.program.clone().into(),
+            "--id".into(),
+            format!("escape-{start}").into(),
+            "--exec-file".into(),
+            self.folder.path().join("firecracker").into(),
+        ]);
+        for word in ["--uid", UID, "--gid", UID, "--chroot-base-dir"] {
+            words.push(word.into());
+        }
+        words.push(base.into());
+        if self.ours {
+            words.push("--run-dir".into());
+            words.push(self.folder.path().join("run").into());
+        }
+        words.push("--".into());
+        words.extend(program.iter().skip(1).cloned());
+        words
+    }
 }
 
 /// An OCI bundle: runc's own default specification, with the two folders.
