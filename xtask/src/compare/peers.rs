@@ -24,7 +24,11 @@ pub fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines().next().unwrap_or("does not tell its version").trim().to_owned()
+    text.lines()
+        .next()
+        .unwrap_or("does not tell its version")
+        .trim()
+        .to_owned()
 }
 
 /// A program's version in its own words.
