@@ -34,22 +34,20 @@ POLICY plain {
 USE plain DEFAULT KILL";
 
 /// The cgroups below which nsjail makes its own: it wants them to be there.
-#[derive(Default)]
-struct Parents;
+struct Parents(Vec<&'static str>);
 
 impl Parents {
     const PATHS: [&str; 2] = ["/sys/fs/cgroup/memory/NSJAIL", "/sys/fs/cgroup/pids/NSJAIL"];
 
-    fn make(&self) {
-        for path in Self::PATHS {
-            let _ = std::fs::create_dir(path);
-        }
+    fn make() -> Self {
+        let made = |path: &&str| std::fs::create_dir(path).is_ok();
+        Self(Self::PATHS.into_iter().filter(made).collect())
     }
 }
 
 impl Drop for Parents {
     fn drop(&mut self) {
-        for path in Self::PATHS {
+        for path in &self.0 {
             let _ = std::fs::remove_dir(path);
         }
     }
@@ -76,9 +74,8 @@ pub fn main(given: &BTreeMap<String, PathBuf>) -> Result<ExitCode> {
         let bwrap = bwrap.display();
         commands.push(format!("{bwrap} --unshare-all --ro-bind / / {TRUE}"));
     }
-    let parents = Parents::default();
+    let parents = Parents::make();
     if let Some(nsjail) = find("nsjail", given) {
-        parents.make();
         std::fs::write(path("policy.kafel"), KAFEL)?;
         commands.push(format!(
             "{} -Mo --really_quiet --user 65534 --group 65534 -R / --cgroup_mem_max 268435456 \
