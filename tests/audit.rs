@@ -52,6 +52,9 @@ fn every_decision_about_a_jail_is_one_line() {
     let status = run(&["--memory", "32M", "--", "sh", "-c", hog]);
     assert!(status.is_some_and(|s| s != 0), "{status:?}");
     seen.extend(["start", "layers", "limit", "exit"]);
+    let forks = "for n in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait";
+    let _ = run(&["--pids", "4", "--", "sh", "-c", forks]);
+    seen.extend(["start", "layers", "limit", "exit"]);
     // `reboot` is in no policy.
     let status = run(&["--", "busybox", "reboot", "-f"]);
     let killed = status == Some(128 + libc::SIGSYS);

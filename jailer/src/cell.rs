@@ -39,6 +39,8 @@ pub struct Over {
     pub usage: Usage,
     /// How often the kernel killed for want of memory.
     pub oom_kills: u32,
+    /// How often a task was refused because of the cgroup's limit.
+    pub tasks_refused: u32,
 }
 
 impl Cell {
@@ -97,6 +99,7 @@ impl Cell {
         let cgroup = self.cgroup.take();
         // Before the wait: an init that ends by itself does so meanwhile.
         let oom_kills = cgroup.as_ref().and_then(CellCgroup::oom_kills);
+        let tasks_refused = cgroup.as_ref().and_then(CellCgroup::tasks_refused);
         let peak = cgroup.as_ref().and_then(CellCgroup::memory_peak);
         let (exit, mut usage) = match self.child.take().map(end) {
             Some((exit, usage)) => (Some(exit), usage),
@@ -116,6 +119,7 @@ impl Cell {
             exit,
             usage,
             oom_kills: oom_kills.unwrap_or(0),
+            tasks_refused: tasks_refused.unwrap_or(0),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Ending {
     pub timeout: bool,
     /// How often the kernel killed for want of memory.
     pub oom_kills: u32,
+    /// How often a task was refused because of the limit on them.
+    pub tasks_refused: u32,
     /// Calls that its filter refused and reported.
     pub denied: Vec<String>,
     /// What was used.
@@ -224,6 +226,12 @@ fn events(ending: Ending) -> Vec<Event> {
             format!("the kernel killed {} for want of memory", ending.oom_kills),
         );
     }
+    if ending.tasks_refused > 0 {
+        limit(
+            Limit::Tasks,
+            format!("{} tasks were refused", ending.tasks_refused),
+        );
+    }
     match ending.signal {
         Some(libc::SIGXFSZ) => limit(Limit::FileSize, "killed by SIGXFSZ".to_owned()),
         Some(libc::SIGXCPU) => limit(Limit::Cpu, "killed by SIGXCPU".to_owned()),
@@ -261,10 +269,11 @@ mod tests {
         let ending = Ending {
             timeout: true,
             oom_kills: 2,
+            tasks_refused: 1,
             signal: Some(libc::SIGXFSZ),
             ..Ending::default()
         };
-        assert_eq!(names(ending), ["limit", "limit", "limit", "exit"]);
+        assert_eq!(names(ending), ["limit", "limit", "limit", "limit", "exit"]);
     }
 
     #[test]

@@ -191,6 +191,15 @@ impl Leaf {
             .parse()
             .ok()
     }
+
+    /// How often a task was refused because of the limit (`pids.events`, from Linux 4.8 on).
+    pub fn tasks_refused(&self) -> Option<u32> {
+        let text = crate::read::text(self.path.join("pids.events")).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("max "))?
+            .parse()
+            .ok()
+    }
 }
 
 impl CgroupError {

@@ -234,6 +234,11 @@ impl CellCgroup {
         self.leaves.iter().find_map(Leaf::oom_kills)
     }
 
+    /// How often a task was refused because of the limit; `None` where the kernel does not tell.
+    pub fn tasks_refused(&self) -> Option<u32> {
+        self.leaves.iter().find_map(Leaf::tasks_refused)
+    }
+
     /// Most memory the cell held, in bytes; `None` where the kernel does not tell.
     pub fn memory_peak(&self) -> Option<u64> {
         self.leaves.iter().find_map(Leaf::memory_peak)

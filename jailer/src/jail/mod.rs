@@ -107,6 +107,8 @@ pub struct Account {
     pub usage: Usage,
     /// How often the kernel killed for want of memory.
     pub oom_kills: u32,
+    /// How often a task was refused because of the limit on them.
+    pub tasks_refused: u32,
     /// Calls that the policy refused, where its filter reports them.
     pub refused_calls: Vec<RefusedCall>,
 }
@@ -147,6 +149,7 @@ fn recorded(
     let over = cell.undo();
     account.usage = over.usage;
     account.oom_kills = over.oom_kills;
+    account.tasks_refused = over.tasks_refused;
     Ok(match lived? {
         Life::Over(end) => end,
         Life::Program(Exit::Signal(libc::SIGKILL)) if over.oom_kills > 0 => End::OutOfMemory,
@@ -181,6 +184,7 @@ fn ending(end: &End, account: &Account) -> Ending {
         signal: signal.map(i32::from),
         timeout: *end == End::Timeout,
         oom_kills: account.oom_kills,
+        tasks_refused: account.tasks_refused,
         denied: calls.map(denied).collect(),
         usage: account.usage,
     }

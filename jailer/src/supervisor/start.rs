@@ -91,6 +91,7 @@ fn recorded(
         signal: exit.and_then(Exit::signal),
         timeout: end == VmEnd::Timeout,
         oom_kills: over.oom_kills,
+        tasks_refused: over.tasks_refused,
         denied: Vec::new(),
         usage,
     };
