@@ -5,6 +5,7 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, open, openat2, statat,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,12 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
-/// An open directory of ours: root's, mode 0700, no link.
+/// An open directory of ours: the user's whom we run as, root or not, mode 0700, no link.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    owner: u32,
 }
 
 impl Dir {
@@ -26,7 +28,7 @@ impl Dir {
     /// own and may be links (`/var/run`); itself may not.
     ///
     /// # Errors
-    /// Where the path is relative, something else stands there, or it is not root's alone.
+    /// Where the path is relative, something else stands there, or it is not ours alone.
     pub fn top(path: &Path) -> Result<Self, DirError> {
         let bad = || DirError::BadPath {
             path: path.to_owned(),
@@ -45,6 +47,7 @@ impl Dir {
         let parent = Self {
             fd,
             path: parent.to_owned(),
+            owner: geteuid().as_raw(),
         };
         parent.subdir(name)
     }
@@ -63,7 +66,7 @@ impl Dir {
     /// Makes (if need be) and opens a directory below this one.
     ///
     /// # Errors
-    /// [`DirError::Foreign`] where something else stands there or it is not root's alone;
+    /// [`DirError::Foreign`] where something else stands there or it is not ours alone;
     /// `ENOENT` in [`DirError::Call`] where it was removed in between.
     pub fn subdir(&self, name: impl AsRef<OsStr>) -> Result<Self, DirError> {
         let name = name.as_ref();
@@ -91,23 +94,28 @@ impl Dir {
         };
         let stat = fstat(&fd).map_err(|source| self.failed("stat", name, source))?;
         let mode = Mode::from_raw_mode(stat.st_mode);
-        if stat.st_uid != 0 || mode.intersects(Mode::RWXG | Mode::RWXO) {
+        if stat.st_uid != self.owner || mode.intersects(Mode::RWXG | Mode::RWXO) {
             return Err(DirError::Foreign {
                 path,
                 found: format!(
-                    "owned by uid {} with mode {:o}, not root's with mode 700",
+                    "owned by uid {} with mode {:o}, not {} with mode 700",
                     stat.st_uid,
-                    mode.bits()
+                    mode.bits(),
+                    self.owners()
                 ),
             });
         }
-        Ok(Self { fd, path })
+        Ok(Self {
+            fd,
+            path,
+            owner: self.owner,
+        })
     }
 
     /// Opens (with `O_CREAT` in `flags`: makes, mode 0600) a regular file in this directory.
     ///
     /// # Errors
-    /// The call's own; [`DirError::Foreign`] where it is no regular file of root's.
+    /// The call's own; [`DirError::Foreign`] where it is no regular file of ours.
     pub fn file(&self, name: &str, flags: OFlags) -> Result<OwnedFd, DirError> {
         // Without O_NONBLOCK, opening a FIFO somebody placed here would wait for ever.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -125,9 +133,9 @@ impl Dir {
             Err(source) => return Err(self.failed("open", OsStr::new(name), source)),
         };
         let stat = fstat(&fd).map_err(|source| self.failed("stat", OsStr::new(name), source))?;
-        // More than one link: somebody could have linked a file of root's to this name.
+        // More than one link: somebody could have linked a file of ours to this name.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-            || stat.st_uid != 0
+            || stat.st_uid != self.owner
             || stat.st_nlink > 1
         {
             return Err(foreign());
@@ -190,19 +198,29 @@ impl Dir {
         }
     }
 
+    /// The owner, in words.
+    fn owners(&self) -> String {
+        match self.owner {
+            0 => "root's".to_owned(),
+            uid => format!("uid {uid}'s"),
+        }
+    }
+
     fn what_stands_at(&self, name: &OsStr) -> String {
         let kind = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| FileType::from_raw_mode(stat.st_mode));
-        match kind {
+        let kind = match kind {
             Ok(FileType::Symlink) => "a symbolic link",
             Ok(FileType::Directory) => "a directory",
-            Ok(FileType::RegularFile) => "a file that is not root's alone",
+            Ok(FileType::RegularFile) => {
+                return format!("a file that is not {} alone", self.owners());
+            }
             Ok(FileType::Fifo) => "a FIFO",
             Ok(FileType::Socket) => "a socket",
             Ok(FileType::BlockDevice | FileType::CharacterDevice) => "a device",
             _ => "not a file of ours",
-        }
-        .to_owned()
+        };
+        kind.to_owned()
     }
 }
 
@@ -254,11 +272,17 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_roots_alone_is_refused() {
+    fn a_folder_that_is_not_ours_alone_is_refused() {
         let (temp, dir) = folder();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let error = Dir::top(dir.path()).unwrap_err();
         assert!(error.to_string().contains("755"), "{error}");
+        if geteuid().is_root() {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+            std::os::unix::fs::chown(dir.path(), Some(4242), None).unwrap();
+            let error = Dir::top(dir.path()).unwrap_err();
+            assert!(error.to_string().contains("4242"), "{error}");
+        }
         symlink("ours", temp.path().join("link")).unwrap();
         assert!(Dir::top(&temp.path().join("link")).is_err());
         assert!(Dir::top(Path::new("relative")).is_err());

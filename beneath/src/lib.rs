@@ -1,7 +1,8 @@
-//! Folders of root's own, and the one way to open anything below them.
+//! Folders of our user's own, root's or another's, and the one way to open anything below
+//! them.
 //!
 //! Whatever somebody else placed at a name of ours (a link, a FIFO, a hard link to a file
-//! of root's) is refused, never followed: openat2(2) with `RESOLVE_BENEATH`,
+//! of ours) is refused, never followed: openat2(2) with `RESOLVE_BENEATH`,
 //! `RESOLVE_NO_SYMLINKS` and `RESOLVE_NO_MAGICLINKS`, then a look at what was opened.
 
 mod dir;
@@ -16,7 +17,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DirError {
     /// A call failed.
-    #[error("cannot {what} {path}: {source}; see that it is root's own and that there is space", path = path.display())]
+    #[error("cannot {what} {path}: {source}; see that it is your own and that there is space", path = path.display())]
     Call {
         /// What was tried: "create", "open", ….
         what: &'static str,
