@@ -167,12 +167,34 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Where the state of running cells is, for commands that ordinary users may give, too.
+#[derive(Debug, Args)]
+pub struct RunDirArgs {
+    /// Folder of the state of running cells [default: /run/casemate; of users other than root
+    /// $XDG_RUNTIME_DIR/casemate]
+    #[arg(long, value_name = "D", value_hint = ValueHint::DirPath)]
+    pub run_dir: Option<PathBuf>,
+}
+
+impl RunDirArgs {
+    /// The folder, absolute.
+    ///
+    /// # Errors
+    /// In one line, where none was given and there is none that will do.
+    pub fn folder(&self) -> Result<PathBuf, String> {
+        match &self.run_dir {
+            Some(folder) => Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone())),
+            None => casemate_jailer::rights::run_dir().map_err(|refusal| refusal.message),
+        }
+    }
+}
+
 /// `casemate reap`.
 #[derive(Debug, Args)]
 pub struct ReapArgs {
-    /// Folder of the state of running cells
-    #[arg(long, value_name = "D", default_value = "/run/casemate", value_hint = ValueHint::DirPath)]
-    pub run_dir: PathBuf,
+    /// Where.
+    #[command(flatten)]
+    pub run_dir: RunDirArgs,
 }
 
 /// `casemate kernel`.

@@ -1,14 +1,15 @@
 //! `casemate inspect --effective`: what was declared of a running cell beside what the
 //! kernel says of it now.
 
+use crate::args::RunDirArgs;
 use crate::say;
 use casemate_jailer::inspect::{Inspection, inspect};
+use casemate_proto::cell::Strength;
 use casemate_proto::id::{CellId, TenantId};
 use casemate_proto::status::OWN_FAILURE;
-use clap::{Args, ValueHint};
+use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// `casemate inspect`.
@@ -31,9 +32,9 @@ pub struct InspectArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Folder of the state of running cells
-    #[arg(long, value_name = "D", default_value = "/run/casemate", value_hint = ValueHint::DirPath)]
-    pub run_dir: PathBuf,
+    /// Where it is.
+    #[command(flatten)]
+    pub run_dir: RunDirArgs,
 }
 
 /// 0: every layer holds; 1: one does not; 125: there was nothing to look at.
@@ -68,7 +69,7 @@ fn look(args: &InspectArgs) -> Result<Inspection, String> {
         .effective
         .parse()
         .map_err(|e| format!("--effective: {e}"))?;
-    let run_dir = std::path::absolute(&args.run_dir).map_err(|e| e.to_string())?;
+    let run_dir = args.run_dir.folder()?;
     inspect(&run_dir, &tenant, &id).map_err(|e| e.to_string())
 }
 
@@ -85,6 +86,9 @@ fn table(inspection: &Inspection) -> String {
         _ = writeln!(text, "{:16} {sign}", layer.layer.name());
         _ = writeln!(text, "    declared  {}", say::plain(&layer.declared));
         _ = writeln!(text, "    observed  {}", say::plain(&layer.observed));
+        if let Strength::Weaker { why } = &layer.strength {
+            _ = writeln!(text, "    weaker    {}", say::plain(why));
+        }
     }
     text
 }
@@ -107,10 +111,14 @@ mod tests {
                 declared: "077".to_owned(),
                 observed: "0\n22".to_owned(),
                 holds: false,
+                strength: Strength::Weaker {
+                    why: "of a user's".to_owned(),
+                },
             }],
         };
         let text = table(&inspection);
         assert!(text.contains("umask            DIFFERS"), "{text}");
         assert!(text.contains("observed  0 22\n"), "{text}");
+        assert!(text.contains("weaker    of a user's\n"), "{text}");
     }
 }

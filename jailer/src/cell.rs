@@ -1,10 +1,10 @@
 //! What one cell holds on the host, and its undoing.
 
-use crate::cgroup::CellCgroup;
+use crate::cgroup::{Aside, CellCgroup};
 use crate::child::Child;
 use crate::process::Exit;
 use crate::refusal::Refusal;
-use crate::state::{self, CellDir, RunDir, Slot, StateError};
+use crate::state::{self, CellDir, RunDir, Slot, SlotIds, StateError};
 use casemate_beneath::DirError;
 use casemate_proto::cell::Usage;
 use casemate_proto::id::{CellId, TenantId};
@@ -26,6 +26,8 @@ pub struct Cell {
     pub slot: Option<Slot>,
     /// Its cgroups, or as many as were made.
     pub cgroup: Option<CellCgroup>,
+    /// Where its supervisor went out of the way for them.
+    pub aside: Vec<Aside>,
     /// Its process.
     pub child: Option<Child>,
 }
@@ -44,7 +46,8 @@ pub struct Over {
 }
 
 impl Cell {
-    /// Locks an id, clears what a killed holder of it left, and takes a user for it.
+    /// Locks an id, clears what a killed holder of it left, and takes a user of `ids` for it,
+    /// if there are any.
     ///
     /// # Errors
     /// Where it runs, or something that is not ours is in the way.
@@ -52,6 +55,7 @@ impl Cell {
         run_dir: &Path,
         tenant: &TenantId,
         id: &CellId,
+        ids: Option<SlotIds>,
         audit: Option<&Path>,
     ) -> Result<Self, Refusal> {
         let run = RunDir::top(run_dir).map_err(Refusal::new)?;
@@ -62,6 +66,7 @@ impl Cell {
             dir,
             slot: None,
             cgroup: None,
+            aside: Vec::new(),
             child: None,
         };
         let slot = state::clear(&cell.dir)
@@ -71,9 +76,9 @@ impl Cell {
                 true => Slot::sweep(&cell.run),
                 false => Ok(()),
             })
-            .and_then(|()| Slot::take(&cell.run));
+            .and_then(|()| ids.map(|ids| Slot::take(&cell.run, ids)).transpose());
         match slot {
-            Ok(slot) => cell.slot = Some(slot),
+            Ok(slot) => cell.slot = slot,
             Err(e) => {
                 // What could not be cleared must stay written down, and the directory marked
                 // for the next start of this id. Here there is nothing to clear.
@@ -107,6 +112,9 @@ impl Cell {
         };
         usage.memory_peak_bytes = peak.unwrap_or(usage.memory_peak_bytes);
         let mut clean = cgroup.is_none_or(|cgroup| told(cgroup.remove()));
+        for aside in self.aside.drain(..) {
+            aside.back();
+        }
         if let Some(slot) = self.slot.take() {
             // Where it could not be removed the cell's directory stays, so that the next
             // start of this id sweeps it.

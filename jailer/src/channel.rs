@@ -13,6 +13,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub enum Word {
     /// To the child: the cgroups are made; their files to join by are attached.
     Join = b'j',
+    /// To the child of an ordinary user: its user namespace has its ids.
+    Mapped = b'm',
     /// To the program, once all was read back: execute.
     Go = b'g',
     /// From the init: the program is there; its pidfd is attached.

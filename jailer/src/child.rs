@@ -6,6 +6,7 @@
 
 use crate::layers::{STEPS, Who, libc_result};
 use crate::plan::{Plan, Subject, needs};
+use crate::resolve::Resolved;
 use casemate_proto::cell::Layer;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,9 @@ pub struct Jail<'a> {
     pub supervisors: Vec<RawFd>,
     /// User namespaces for idmapped mounts, by mount.
     pub idmaps: Vec<Option<RawFd>>,
+    /// What the supervisor found at the policy's mounts, where the child itself could not
+    /// tell whose the links on the way are: by mount.
+    pub resolved: Vec<Option<Resolved>>,
     /// What is executed.
     pub exec: &'a Exec,
     /// Which of its candidates was found.

@@ -7,7 +7,8 @@
 use crate::child::fork;
 use crate::layers::user_namespace::write_maps;
 use crate::refusal::Refusal;
-use crate::resolve;
+use crate::resolve::{self, Resolved};
+use crate::rights::Rights;
 use crate::state::Identity;
 use casemate_policy::{Mount, MountKind};
 use casemate_proto::cell::Layer;
@@ -16,11 +17,19 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Makes one for each writable mount of the host's; `None` for the others.
+/// Makes one for each writable mount of the host's; `None` for the others, and for all where
+/// an ordinary user makes the jail.
 ///
 /// # Errors
 /// A directory that is root's, and calls' own.
-pub fn of_mounts(mounts: &[Mount], cell: Identity) -> Result<Vec<Option<OwnedFd>>, Refusal> {
+pub fn of_mounts(
+    mounts: &[Mount],
+    rights: &Rights,
+    cell: Identity,
+) -> Result<Vec<Option<OwnedFd>>, Refusal> {
+    if *rights != Rights::Root {
+        return Ok(Vec::new());
+    }
     let mut made: Vec<(Identity, OwnedFd)> = Vec::new();
     mounts
         .iter()
@@ -58,6 +67,41 @@ pub fn of_mounts(mounts: &[Mount], cell: Identity) -> Result<Vec<Option<OwnedFd>
             let copy = fd.try_clone().map_err(|e| refused(&e))?;
             made.push((owner, fd));
             Ok(Some(copy))
+        })
+        .collect()
+}
+
+/// Looks at the host's paths of the mounts where the child, in a user namespace of an ordinary
+/// user's, could not tell whose they are; nothing where root makes the jail. Such a user
+/// cannot have mounts idmapped: what may be written is what it may write itself.
+///
+/// # Errors
+/// A path that is not there, or is not followed; a writable one under another user.
+pub fn resolved(mounts: &[Mount], rights: &Rights) -> Result<Vec<Option<Resolved>>, Refusal> {
+    let Some(launcher) = rights.launcher() else {
+        return Ok(Vec::new());
+    };
+    mounts
+        .iter()
+        .map(|mount| {
+            let refused = |why: &dyn std::fmt::Display| {
+                Refusal::of(Layer::Root, format!("sharing {}: {why}", mount.host))
+            };
+            match mount.kind {
+                MountKind::Tmpfs { .. } => return Ok(None),
+                MountKind::Rw | MountKind::RwExec if launcher.has_own_user() => {
+                    return Err(refused(
+                        &"only root can have it written by another user than its owner, and \
+                          --id-map range makes the program one: leave that out",
+                    ));
+                }
+                _ => {}
+            }
+            match Resolved::of(&*mount.host) {
+                Ok(found) => Ok(Some(found)),
+                Err(e) if e.is_absence() && mount.optional => Ok(None),
+                Err(e) => Err(refused(&e)),
+            }
         })
         .collect()
 }

@@ -23,6 +23,7 @@ pub mod readback;
 pub mod record;
 pub mod refusal;
 pub mod resolve;
+pub mod rights;
 pub mod start;
 pub mod state;
 pub mod supervisor;

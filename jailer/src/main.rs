@@ -1,6 +1,6 @@
 //! The privileged jailer and the supervisor it leaves behind.
 
-use casemate_jailer::{RUN_DIR, clock, peer, reap, supervisor};
+use casemate_jailer::{clock, peer, reap, rights, supervisor};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,7 +24,13 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["supervise"] => ExitCode::from(supervisor::supervise(entered_us)),
-        ["reap"] => reap_all(PathBuf::from(RUN_DIR)),
+        ["reap"] => match rights::run_dir() {
+            Ok(folder) => reap_all(folder),
+            Err(e) => {
+                eprintln!("casemate-jailer: {e}");
+                ExitCode::from(supervisor::REFUSED)
+            }
+        },
         ["reap", "--run-dir", dir] => reap_all(PathBuf::from(dir)),
         ["--version"] => {
             println!("casemate-jailer {}", env!("CARGO_PKG_VERSION"));

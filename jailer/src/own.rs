@@ -2,10 +2,12 @@
 
 use crate::layers::capabilities::keep_in_bounding_set;
 use crate::refusal::Refusal;
+use crate::rights::Rights;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit, setsid,
+    DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit,
+    setsid,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
@@ -75,31 +77,44 @@ pub fn must_be_root() -> Result<(), Refusal> {
     match uid.is_root() {
         true => Ok(()),
         false => Err(Refusal::new(format!(
-            "the jailer runs as uid {}, and only root can build a jail: run casemate with sudo",
+            "the jailer runs as uid {}, and only root can build a VM's jail: run casemate with sudo",
             uid.as_raw()
         ))),
     }
 }
 
-/// Gives up all but [`KEEP`]. After the clone: the child needs the rest.
+/// Gives up all but [`KEEP`], and all where it is an ordinary user's. After the clone: the
+/// child needs the rest.
 ///
 /// # Errors
 /// The calls' own.
-pub fn drop_rights() -> Result<(), Refusal> {
+pub fn drop_rights(rights: &Rights) -> Result<(), Refusal> {
     let failed = |e: &dyn std::fmt::Display| {
         Refusal::new(format!(
             "the supervisor cannot give up its rights: {e}; report this"
         ))
     };
-    keep_in_bounding_set(KEEP).map_err(|e| failed(&e))?;
+    let keep = match rights {
+        Rights::Root => {
+            keep_in_bounding_set(KEEP).map_err(|e| failed(&e))?;
+            KEEP
+        }
+        // The bounding set is not its to lower, nor of use to it under no_new_privs. Its
+        // power over the jail is that of the owner of a user namespace.
+        Rights::User(_) => CapabilitySet::empty(),
+    };
     let keep = CapabilitySets {
-        effective: KEEP,
-        permitted: KEEP,
+        effective: keep,
+        permitted: keep,
         inheritable: CapabilitySet::empty(),
     };
+    // An ordinary user cannot raise a hard limit.
+    let core = getrlimit(Resource::Core)
+        .maximum
+        .map_or(1, |hard| hard.min(1));
     let no_core = Rlimit {
-        current: Some(1),
-        maximum: Some(1),
+        current: Some(core),
+        maximum: Some(core),
     };
     set_capabilities(None, keep)
         .and_then(|()| set_no_new_privs(true))

@@ -1,6 +1,7 @@
 //! What one jail is to be: plain data that the layers apply and the read-back compares
 //! with, kept beside the journal for `casemate inspect`.
 
+use crate::rights::Rights;
 use crate::state::Identity;
 use casemate_policy::{Namespace, Policy};
 use casemate_proto::cell::Layer;
@@ -12,7 +13,8 @@ use std::collections::BTreeSet;
 /// The host name inside.
 pub const HOSTNAME: &str = "casemate";
 
-/// User and group of a plain program as it sees itself. Outside it is the cell's slot.
+/// User and group of a plain program as it sees itself. Outside it is the cell's slot, or the
+/// launcher.
 pub const INSIDE: Identity = Identity {
     uid: 1000,
     gid: 1000,
@@ -29,7 +31,10 @@ pub struct Plan {
     pub policy: Policy,
     /// What runs in it.
     pub subject: Subject,
-    /// User and group, in the host's user namespace.
+    /// With whose rights it is made.
+    pub rights: Rights,
+    /// User and group, in the supervisor's user namespace and in one that an ordinary user
+    /// made.
     pub identity: Identity,
     /// CPUs it may run on; empty: all.
     pub cpus: Vec<usize>,

@@ -1,11 +1,12 @@
-//! The operator's own paths: links are followed where only root can have placed them, and
-//! nowhere else (openat2(2)).
+//! The operator's own paths: links are followed where only root or the operator can have
+//! placed them, and nowhere else (openat2(2)).
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, readlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
@@ -26,11 +27,17 @@ pub enum ResolveError {
     },
     /// A link that somebody else may have placed.
     #[error(
-        "{path} is a symbolic link in a directory that others may write to, or not root's: \
-         it is not followed",
+        "{path} is a symbolic link in a directory that others may write to, or neither root's \
+         nor yours: it is not followed",
         path = path.display()
     )]
     Link {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Another than before.
+    #[error("{path} was exchanged for something else during the start", path = path.display())]
+    Exchanged {
         /// Which.
         path: PathBuf,
     },
@@ -52,6 +59,59 @@ impl ResolveError {
                 ..
             }
         )
+    }
+}
+
+/// What an operator's path led to, for a process that cannot tell whose the links on the way
+/// are: in a user namespace all strangers look the same, root among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Resolved {
+    /// Of an absolute path.
+    ///
+    /// # Errors
+    /// As [`operators_path`].
+    pub fn of(path: impl AsRef<Path>) -> Result<Self, ResolveError> {
+        let path = path.as_ref();
+        let failed = |source| ResolveError::Call {
+            path: path.to_owned(),
+            source,
+        };
+        let fd = operators_path(path)?;
+        let stat = fstat(&fd).map_err(failed)?;
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let found = readlinkat(CWD, link, Vec::new()).map_err(failed)?;
+        Ok(Self {
+            path: PathBuf::from(OsString::from_vec(found.into_bytes())),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
+    /// Opens (`O_PATH`) the same again, by a path without links.
+    ///
+    /// # Errors
+    /// Where it is not the same any more.
+    pub fn open(&self) -> Result<OwnedFd, ResolveError> {
+        let failed = |source| ResolveError::Call {
+            path: self.path.clone(),
+            source,
+        };
+        let plain = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let fd = openat2(CWD, &self.path, flags, Mode::empty(), plain).map_err(failed)?;
+        let stat = fstat(&fd).map_err(failed)?;
+        match (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
+            true => Ok(fd),
+            false => Err(ResolveError::Exchanged {
+                path: self.path.clone(),
+            }),
+        }
     }
 }
 
@@ -84,6 +144,8 @@ fn walk(path: &Path) -> Result<OwnedFd, ResolveError> {
         let path = path.to_owned();
         move |source| ResolveError::Call { path, source }
     };
+    let operator = geteuid().as_raw();
+    let strange = |owner: u32| owner != 0 && owner != operator;
     let root = || {
         open(
             "/",
@@ -121,7 +183,7 @@ fn walk(path: &Path) -> Result<OwnedFd, ResolveError> {
         if links > MOST_LINKS {
             return Err(failed(&there)(Errno::LOOP));
         }
-        if stat.st_uid != 0 || dir.st_uid != 0 || dir.st_mode & 0o022 != 0 {
+        if strange(stat.st_uid) || strange(dir.st_uid) || dir.st_mode & 0o022 != 0 {
             return Err(ResolveError::Link { path: there });
         }
         let target = readlinkat(&fd, "", Vec::new()).map_err(failed(&there))?;
@@ -182,6 +244,13 @@ mod tests {
         assert!(operators_path(dir.join("loop")).is_err());
         assert!(operators_path(dir.join("none")).unwrap_err().is_absence());
         assert!(operators_path("etc").is_err());
+
+        let found = Resolved::of(dir.join("relative")).unwrap();
+        let fd = found.open().unwrap();
+        assert_eq!(fstat(&fd).unwrap().st_ino, inode(&dir.join("real")));
+        fs::rename(dir.join("real"), dir.join("was")).unwrap();
+        fs::create_dir(dir.join("real")).unwrap();
+        assert!(matches!(found.open(), Err(ResolveError::Exchanged { .. })));
 
         fs::set_permissions(dir, fs::Permissions::from_mode(0o1777)).unwrap();
         assert!(operators_path(dir.join("real")).is_ok());

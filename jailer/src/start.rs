@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::process::start_time;
 use crate::readback::Notes;
 use crate::refusal::Refusal;
+use crate::rights::{self, Rights};
 use crate::state::{Declared, Journal, ProcessRecord};
 use casemate_proto::cell::Layer;
 use casemate_proto::seqpacket;
@@ -69,7 +70,17 @@ pub struct Start<'a> {
     pub notes: Notes,
     journal: Journal,
     hierarchies: Vec<Hierarchy>,
+    asked: &'a [&'static str],
     dropped: bool,
+}
+
+/// What is wished of cgroups beside what the plan has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CgroupWish<'a> {
+    /// The cgroup, in each hierarchy, below which the cell's are to be.
+    pub parent: Option<&'a str>,
+    /// Limits that were asked for by name: without them it is not to start.
+    pub asked: &'a [&'static str],
 }
 
 impl<'a> Start<'a> {
@@ -80,7 +91,7 @@ impl<'a> Start<'a> {
     pub fn begin(
         plan: &'a Plan,
         cell: &'a mut Cell,
-        parent: Option<&str>,
+        wish: CgroupWish<'a>,
     ) -> Result<Self, Refusal> {
         let mut journal = Journal::new();
         journal.audit = cell.audit.clone();
@@ -90,6 +101,7 @@ impl<'a> Start<'a> {
             notes: Notes::default(),
             journal,
             hierarchies: Vec::new(),
+            asked: wish.asked,
             dropped: false,
         };
         if !plan.leaves_out(Layer::Cgroup) {
@@ -97,10 +109,15 @@ impl<'a> Start<'a> {
             if !plan.policy.cgroup.io.is_empty() {
                 controllers.push(Controller::Io);
             }
-            match cgroup::detect_for(&controllers) {
-                Ok(hierarchies) => {
-                    start.hierarchies = hierarchies.into_iter().map(|h| h.below(parent)).collect();
-                }
+            let found = cgroup::detect_for(&controllers).and_then(|hierarchies| {
+                let placed = hierarchies.into_iter().map(|h| match &plan.rights {
+                    Rights::User(_) if wish.parent.is_none() => cgroup::delegated(h),
+                    _ => Ok(h.below(wish.parent)),
+                });
+                placed.collect()
+            });
+            match found {
+                Ok(hierarchies) => start.hierarchies = hierarchies,
                 Err(e) => start.miss(Layer::Cgroup, &e)?,
             }
         }
@@ -132,8 +149,13 @@ impl<'a> Start<'a> {
                 jail.missing.insert(layer);
             }
         }
+        // An ordinary user's: all else is made in it.
+        let outer = match self.plan.rights {
+            Rights::Root => 0,
+            Rights::User(_) => libc::CLONE_NEWUSER,
+        };
         let child = loop {
-            let bits = flags.iter().fold(0, |bits, (_, flag)| bits | flag);
+            let bits = flags.iter().fold(outer, |bits, (_, flag)| bits | flag);
             match child::start(jail, bits, into.as_ref().map(AsFd::as_fd)) {
                 Ok(child) => break child,
                 Err(e) => {
@@ -169,6 +191,18 @@ impl<'a> Start<'a> {
                 flags.remove(at);
                 Ok(layer)
             }
+            None if self.plan.rights != Rights::Root => Err(Refusal::of(
+                Layer::UserNs,
+                match rights::obstacle() {
+                    Some(why) => format!("a jail without root begins with a user namespace: {why}"),
+                    None => format!(
+                        "clone3 of a user namespace, with which a jail without root begins: \
+                         {e}; this takes Linux 5.7 or later, and a system or container that \
+                         allows it (`casemate doctor` tells more): mend that, or start the jail \
+                         as root"
+                    ),
+                },
+            )),
             None => Err(Refusal::new(format!(
                 "clone3: {e}; the jailer needs CAP_SYS_ADMIN and Linux 5.7 or later, and must \
                  be allowed clone3 where it runs in a container"
@@ -231,6 +265,14 @@ impl<'a> Start<'a> {
         self.write_journal()?;
         if self.hierarchies.is_empty() {
             return Ok(());
+        }
+        if plan.rights != Rights::Root {
+            for hierarchy in &self.hierarchies {
+                match cgroup::Aside::step(hierarchy) {
+                    Ok(aside) => self.cell.aside.extend(aside),
+                    Err(e) => return self.miss(Layer::Cgroup, &e),
+                }
+            }
         }
         let made = CellCgroup::create(
             &self.hierarchies,
@@ -318,7 +360,7 @@ impl<'a> Start<'a> {
     /// The calls' own.
     pub fn drop_rights(&mut self) -> Result<(), Refusal> {
         if !self.dropped {
-            own::drop_rights()?;
+            own::drop_rights(&self.plan.rights)?;
             self.dropped = true;
         }
         Ok(())
@@ -327,6 +369,14 @@ impl<'a> Start<'a> {
     /// Notes that a layer is not there, if it may be missing.
     fn miss(&mut self, layer: Layer, why: &dyn std::fmt::Display) -> Result<(), Refusal> {
         match self.plan.may_miss(layer) {
+            true if layer == Layer::Cgroup && !self.asked.is_empty() => Err(Refusal::of(
+                layer,
+                format!(
+                    "{why}; without it {} cannot be held, which you asked for: leave that out, \
+                     or do not let it be missing",
+                    self.asked.join(", ")
+                ),
+            )),
             true => {
                 self.notes.missing.insert(layer, why.to_string());
                 Ok(())

@@ -231,6 +231,20 @@ pub enum ToJailer {
     Stop,
 }
 
+/// How strong a layer is, beside what root can make of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Strength {
+    /// As strong. Every layer that root makes is.
+    #[default]
+    Full,
+    /// Less: an ordinary user cannot make it so.
+    Weaker {
+        /// What it lacks.
+        why: String,
+    },
+}
+
 /// One layer, declared beside observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerReport {
@@ -242,6 +256,9 @@ pub struct LayerReport {
     pub observed: String,
     /// Whether the two agree. `false` only under `--allow-missing`.
     pub holds: bool,
+    /// Whether what was asked for is all that it can be.
+    #[serde(default)]
+    pub strength: Strength,
 }
 
 /// Times of the jailer's and the VMM's part of a start, microseconds of `CLOCK_MONOTONIC`.

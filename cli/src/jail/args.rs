@@ -1,5 +1,6 @@
 //! The arguments of `casemate jail`, as they are typed.
 
+use crate::args::RunDirArgs;
 use clap::{Args, Parser, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -93,9 +94,14 @@ pub struct JailArgs {
     #[arg(long, value_name = "LAYER", value_parser = crate::args::layer_names())]
     pub allow_missing: Vec<String>,
 
-    /// Folder of the state of running jails
-    #[arg(long, value_name = "D", default_value = "/run/casemate", value_hint = ValueHint::DirPath)]
-    pub run_dir: PathBuf,
+    /// Without root: which ids the jail has. `single`, your own alone; or `range`, a user of
+    /// its own out of your subordinate ids [default: single]
+    #[arg(long, value_name = "IDS", value_parser = ["single", "range"])]
+    pub id_map: Option<String>,
+
+    /// Where its state is.
+    #[command(flatten)]
+    pub run_dir: RunDirArgs,
 
     /// Where it is recorded.
     #[command(flatten)]

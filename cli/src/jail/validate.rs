@@ -4,6 +4,7 @@ use super::args::JailArgs;
 use crate::run::duration::{self, DurationError};
 use casemate_jailer::jail::Request;
 use casemate_jailer::layers::cpus;
+use casemate_jailer::rights::IdMap;
 use casemate_policy::{Mount, MountKind, Namespace, Network, Policy, Proc};
 use casemate_proto::cell::{Layer, UnknownLayer};
 use casemate_proto::id::{CellId, NameError, TenantId};
@@ -83,6 +84,9 @@ pub enum ArgumentError {
     /// Not a cgroup.
     #[error("--parent-cgroup {0:?}: give a path below the hierarchy's root, without \"..\"")]
     ParentCgroup(String),
+    /// No folder for the state.
+    #[error("{0}")]
+    RunDir(String),
     /// No random name could be had.
     #[error("{0}; name the jail with --id")]
     Random(String),
@@ -115,7 +119,7 @@ pub fn request(args: &JailArgs, mut policy: Policy) -> Result<Request, ArgumentE
     Ok(Request {
         tenant,
         id,
-        run_dir: std::path::absolute(&args.run_dir).unwrap_or_else(|_| args.run_dir.clone()),
+        run_dir: args.run_dir.folder().map_err(ArgumentError::RunDir)?,
         audit: args.audit.folder(),
         argv: args
             .command
@@ -127,6 +131,11 @@ pub fn request(args: &JailArgs, mut policy: Policy) -> Result<Request, ArgumentE
         cpus: list.unwrap_or_default(),
         core_scheduling: args.core_scheduling,
         parent_cgroup,
+        asked_limits: asked(args),
+        id_map: args.id_map.as_deref().map(|ids| match ids {
+            "range" => IdMap::Range,
+            _ => IdMap::Single,
+        }),
         allow_missing: layers(&args.allow_missing)?,
         leave_out: layers(&args.leave_out)?,
         policy,
@@ -268,6 +277,18 @@ fn limits(args: &JailArgs, policy: &mut Policy) -> Result<(), ArgumentError> {
         policy.wall_clock_ms = Some(duration::parse(timeout)?.as_millis() as u64);
     }
     Ok(())
+}
+
+/// The limits of a cgroup that are asked for by name, which a policy's are not.
+fn asked(args: &JailArgs) -> Vec<&'static str> {
+    [
+        ("--memory", args.memory.is_some()),
+        ("--cpus", args.cpus.is_some()),
+        ("--pids", args.pids.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(option, given)| given.then_some(option))
+    .collect()
 }
 
 fn cpu_list(text: &str) -> Result<Vec<usize>, ArgumentError> {

@@ -9,9 +9,14 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// `casemate reap`: the jailer says on standard output what it cleared.
 pub fn main(args: &ReapArgs) -> ExitCode {
-    let cleared = binaries::find("casemate-jailer")
+    let cleared = args
+        .run_dir
+        .folder()
         .map_err(io::Error::other)
-        .and_then(|jailer| reap(&jailer, &args.run_dir, Stdio::inherit()));
+        .and_then(|folder| {
+            let jailer = binaries::find("casemate-jailer").map_err(io::Error::other)?;
+            reap(&jailer, &folder, Stdio::inherit())
+        });
     match cleared {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

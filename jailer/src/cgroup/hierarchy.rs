@@ -59,6 +59,8 @@ pub enum Version {
 pub struct Hierarchy {
     /// Where it is mounted; or the cgroup in it below which ours are to be.
     pub mount: PathBuf,
+    /// The cgroup of the host's that is mounted there.
+    pub root: PathBuf,
     /// Its version.
     pub version: Version,
     /// What is used of it; not empty.
@@ -117,6 +119,7 @@ pub fn detect_in(
             Some(hierarchy) => hierarchy.controllers.push(controller),
             None => found.push(Hierarchy {
                 mount: mount.point.clone(),
+                root: mount.root.clone(),
                 version: mount.version,
                 controllers: vec![controller],
             }),
@@ -151,6 +154,8 @@ pub fn detect_in(
 pub struct Mount {
     /// Where.
     pub point: PathBuf,
+    /// What of it.
+    pub root: PathBuf,
     /// Its version.
     pub version: Version,
     /// Its super block's options, separated by commas; on v1 the controllers are among them.
@@ -173,6 +178,7 @@ impl Mount {
         };
         Some(Self {
             point: unescape(left.split(' ').nth(4)?),
+            root: unescape(left.split(' ').nth(3)?),
             version,
             options: right.nth(1)?.to_owned(),
         })

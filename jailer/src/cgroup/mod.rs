@@ -4,11 +4,13 @@
 //! it: in the one tree of v2, or in a hierarchy of its own in v1, or, on a hybrid host, in
 //! either. In each hierarchy so found the cell gets `casemate/TENANT/ID`.
 
+mod delegated;
 mod hierarchy;
 mod leaf;
 mod settings;
 mod stale;
 
+pub use delegated::{Aside, delegated};
 pub(crate) use hierarchy::unescape;
 pub use hierarchy::{Controller, Hierarchy, Mount, Version, detect, detect_for, detect_in, mounts};
 pub use leaf::Leaf;
@@ -52,6 +54,20 @@ pub enum CgroupError {
         controllers: String,
         /// Why.
         source: io::Error,
+    },
+    /// An ordinary user has no cgroup to make others in.
+    #[error(
+        "the cgroup {path} is not this user's to limit {controllers} in: start it in one that \
+         was handed to it (where systemd has cgroup v2: systemd-run --user --scope -p \
+         Delegate=yes casemate jail ...), name one with --parent-cgroup, or give \
+         --allow-missing cgroup and go without those limits",
+        path = path.display()
+    )]
+    NotDelegated {
+        /// Its own.
+        path: PathBuf,
+        /// Which of them are needed.
+        controllers: String,
     },
     /// A file or directory of the cgroup file system.
     #[error("cannot {what} {path}: {source}", path = path.display())]

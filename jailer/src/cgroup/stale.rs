@@ -1,5 +1,6 @@
 //! Removing cgroups, and what a killed supervisor left in them.
 
+use super::delegated::ASIDE;
 use super::{CgroupError, TOP, write};
 use crate::state::CgroupRecord;
 use casemate_proto::id::{CellId, TenantId};
@@ -120,10 +121,14 @@ pub fn remove(path: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// Removes TENANT, then TOP. The kernel refuses both while another cell is in them.
+/// Removes TENANT, then TOP. The kernel refuses both while another cell is in them, or a
+/// supervisor that stepped aside.
 fn prune(path: &Path) {
     for parent in path.ancestors().skip(1).take(2) {
-        let _ = fs::remove_dir(parent);
+        if fs::remove_dir(parent).is_err() && parent.ends_with(TOP) {
+            let _ = fs::remove_dir(parent.join(ASIDE));
+            let _ = fs::remove_dir(parent);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Request;
 use crate::layers::mounts;
 use crate::refusal::Refusal;
+use crate::rights::Rights;
 use casemate_policy::{MountKind, Namespace, Network, Policy};
 use casemate_proto::cell::Layer;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, fstatfs};
@@ -14,8 +15,17 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// # Errors
 /// The first value that cannot be.
-pub fn request(request: &Request) -> Result<(), Refusal> {
+pub fn request(request: &Request, rights: &Rights) -> Result<(), Refusal> {
     let policy = &request.policy;
+    if let (Rights::User(_), Network::Join(path)) = (rights, &policy.network) {
+        return Err(Refusal::of(
+            Layer::NetNs,
+            format!(
+                "only root can join the network namespace {path}: start the jail as root, or \
+                 choose another network"
+            ),
+        ));
+    }
     let first = request
         .argv
         .first()

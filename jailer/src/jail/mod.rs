@@ -15,12 +15,14 @@ mod watch;
 
 use crate::cell::Cell;
 use crate::child::Note;
+use crate::layers::rlimits;
 use crate::plan::{Plan, Program, Subject};
 use crate::process::Exit;
 use crate::readback::{Moment, Seen, environment_memory, judge};
 use crate::record::{Ending, Record};
 use crate::refusal::Refusal;
-use crate::start::Start;
+use crate::rights::{IdMap, Rights};
+use crate::start::{CgroupWish, Start};
 use crate::{clock, idmap, own};
 use casemate_policy::Policy;
 use casemate_proto::cell::{Layer, LayerReport, Usage};
@@ -60,6 +62,11 @@ pub struct Request {
     pub core_scheduling: bool,
     /// The cgroup, in each hierarchy, below which its own are made.
     pub parent_cgroup: Option<String>,
+    /// Limits of its cgroup that were asked for by name: it does not start without them, even
+    /// where that layer may be missing.
+    pub asked_limits: Vec<&'static str>,
+    /// Which ids an ordinary user's jail has; root's must not say.
+    pub id_map: Option<IdMap>,
     /// Layers that may be missing.
     pub allow_missing: BTreeSet<Layer>,
     /// Layers to leave out on purpose; refused but in a build for tests.
@@ -115,20 +122,19 @@ pub struct Account {
 
 /// Runs a program in a jail, from its start to its end and the removal of all of it.
 ///
-/// The calling process must have one thread, and be root. It keeps only few rights
-/// afterwards, and the signals that ask for an end stay blocked in it.
+/// The calling process must have one thread. It keeps only few rights afterwards, and the signals that ask for an end stay blocked in it.
 ///
 /// # Errors
 /// What the start is refused for; everything is undone then.
 pub fn run(request: Request, account: &mut Account) -> Result<End, Refusal> {
     account.times.asked = clock::now_us();
-    own::must_be_root()?;
-    check::request(&request)?;
+    let rights = Rights::of_caller(request.id_map)?;
+    check::request(&request, &rights)?;
     check::streams(&request.policy.keep_fds)?;
     let watch = watch::Watch::new(request.policy.wall_clock_ms)?;
     let mut record = Record::open(request.audit.as_deref(), &request.tenant, &request.id)?;
     record.own_binary("casemate")?;
-    let result = recorded(request, &watch, account, &mut record);
+    let result = recorded(request, rights, &watch, account, &mut record);
     match &result {
         Ok(end) => record.ended(ending(end, account)),
         Err(refusal) => record.refused(refusal),
@@ -139,13 +145,19 @@ pub fn run(request: Request, account: &mut Account) -> Result<End, Refusal> {
 /// From the lock to its removal.
 fn recorded(
     request: Request,
+    rights: Rights,
     watch: &watch::Watch,
     account: &mut Account,
     record: &mut Record,
 ) -> Result<End, Refusal> {
-    let audit = request.audit.as_deref();
-    let mut cell = Cell::take(&request.run_dir, &request.tenant, &request.id, audit)?;
-    let lived = live(&mut cell, watch, request, account, record);
+    let mut cell = Cell::take(
+        &request.run_dir,
+        &request.tenant,
+        &request.id,
+        rights.slots(),
+        request.audit.as_deref(),
+    )?;
+    let lived = live(&mut cell, watch, request, rights, account, record);
     let over = cell.undo();
     account.usage = over.usage;
     account.oom_kills = over.oom_kills;
@@ -203,7 +215,8 @@ enum Life {
 fn live(
     cell: &mut Cell,
     watch: &watch::Watch,
-    request: Request,
+    mut request: Request,
+    rights: Rights,
     account: &mut Account,
     record: &mut Record,
 ) -> Result<Life, Refusal> {
@@ -211,9 +224,17 @@ fn live(
         .argv
         .first()
         .map(|name| name.to_string_lossy().into_owned());
-    let identity = cell.slot.as_ref().expect("taken with the cell").identity();
+    let identity = match (&cell.slot, &rights) {
+        (Some(slot), _) => slot.identity(),
+        (None, Rights::User(launcher)) => launcher.identity,
+        (None, Rights::Root) => return Err(Refusal::new("the cell has no user; report this")),
+    };
+    if rights != Rights::Root {
+        let limits = rlimits::attainable(&request.policy.rlimits);
+        request.policy.rlimits = limits.into();
+    }
     let exec = spawn::exec(&request);
-    let parent = request.parent_cgroup;
+    let (parent, asked) = (request.parent_cgroup, request.asked_limits);
     let plan = Plan {
         subject: Subject::Program(Program {
             workdir: request.workdir.to_bytes().to_vec(),
@@ -223,15 +244,22 @@ fn live(
         tenant: request.tenant,
         id: request.id,
         policy: request.policy,
+        rights,
         identity,
         cpus: request.cpus,
         core_scheduling: request.core_scheduling,
         allow_missing: request.allow_missing,
         leave_out: request.leave_out,
     };
-    let idmaps = idmap::of_mounts(&plan.policy.filesystem.mounts, identity)?;
-    let mut start = Start::begin(&plan, cell, parent.as_deref())?;
-    let wired = spawn::spawn(&mut start, &exec, &idmaps)?;
+    let mounts = &plan.policy.filesystem.mounts;
+    let idmaps = idmap::of_mounts(mounts, &plan.rights, identity)?;
+    let resolved = idmap::resolved(mounts, &plan.rights)?;
+    let wish = CgroupWish {
+        parent: parent.as_deref(),
+        asked: &asked,
+    };
+    let mut start = Start::begin(&plan, cell, wish)?;
+    let wired = spawn::spawn(&mut start, &exec, &idmaps, resolved)?;
     drop(idmaps);
     start.enter_cgroups(wired.control.as_fd())?;
     let environment = match start.hear(&wired)? {

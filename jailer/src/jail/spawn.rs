@@ -1,14 +1,16 @@
 //! The child of a plain program: what it executes, and what it works with.
 
 use super::Request;
+use crate::channel::{Word, say};
 use crate::child::{Exec, Jail, Strings};
 use crate::layers::Who;
 use crate::own;
 use crate::refusal::Refusal;
+use crate::resolve::Resolved;
 use crate::start::{Start, Wired, Wires};
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 /// What is executed. All of it is made before the clone, so that the child need not.
 pub fn exec(request: &Request) -> Exec {
@@ -54,6 +56,7 @@ pub fn spawn(
     start: &mut Start<'_>,
     exec: &Exec,
     idmaps: &[Option<OwnedFd>],
+    resolved: Vec<Option<Resolved>>,
 ) -> Result<Wired, Refusal> {
     let wires = Wires::new()?;
     let number = |fd: &OwnedFd| fd.as_raw_fd();
@@ -71,6 +74,7 @@ pub fn spawn(
         control: number(&wires.control_end),
         supervisors: vec![number(&wires.control), number(&wires.status)],
         idmaps: idmaps.iter().map(|fd| fd.as_ref().map(number)).collect(),
+        resolved,
         exec,
         chosen: 0,
         environment: own::environment(),
@@ -83,7 +87,14 @@ pub fn spawn(
         who: Who::Init,
     };
     let pid = start.spawn(&mut jail)?;
-    Ok(wires.of(pid))
+    let wired = wires.of(pid);
+    let plan = start.plan;
+    if let Some(launcher) = plan.rights.launcher().filter(|user| user.has_own_user()) {
+        launcher.map(pid.as_raw_nonzero(), plan.identity)?;
+        let said = say(wired.control.as_fd(), Word::Mapped, &[]);
+        said.map_err(|e| Refusal::new(format!("the child does not wait for its ids: {e}")))?;
+    }
+    Ok(wired)
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@
 use super::{Step, StepError, Who, libc_result, seccomp};
 use crate::channel::{Word, say};
 use crate::child::{Jail, Note, fork};
+use crate::rights::Rights;
 use casemate_proto::cell::Layer;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{io, ptr};
@@ -39,7 +41,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             unblock();
             drop(ended);
             jail.who = Who::Program;
-            Ok(())
+            look_at_me(jail)
         }
         Some(program) => {
             jail.forbidden = None;
@@ -66,6 +68,17 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
             let program = program.pid.as_raw_nonzero().get();
             stay(jail.control(), ended.as_fd(), program)
         }
+    }
+}
+
+/// Lets an ordinary user's supervisor, which has no capability on the host, look at the
+/// program's process before the exec, which makes it so anyhow. Of others of that user, those
+/// in jails have no name for it.
+fn look_at_me(jail: &Jail<'_>) -> Result<(), StepError> {
+    match jail.plan.rights {
+        Rights::Root => Ok(()),
+        Rights::User(_) => set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .map_err(|e| StepError::new("prctl(PR_SET_DUMPABLE)", e, "report this")),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod landlock;
 pub mod mounts;
 pub mod namespaces;
 pub mod no_new_privs;
+pub mod outer_ids;
 pub mod ready;
 pub mod rlimits;
 pub mod root;
@@ -89,6 +90,7 @@ pub struct Step {
 /// Every step, in order. The last does not return.
 pub const STEPS: &[Step] = &[
     death::EARLY,
+    outer_ids::STEP,
     fds::PLACE,
     fds::CLOSE,
     environment::STEP,
@@ -127,6 +129,9 @@ pub const STEPS: &[Step] = &[
     ready::STEP,
     exec::STEP,
 ];
+
+/// Steps that only an ordinary user's jail takes; to root's they mean nothing.
+pub const ROOTLESS: &[&str] = &["outer-ids"];
 
 /// What stands for a layer that nobody can look at from outside once it is in use: the start
 /// went on only because it held.
@@ -208,7 +213,11 @@ mod tests {
                     [Who::Init] => "init",
                     _ => "program",
                 };
-                [step.name, layer, who].map(str::to_owned)
+                let who = match ROOTLESS.contains(&step.name) {
+                    true => format!("{who}, rootless"),
+                    false => who.to_owned(),
+                };
+                [step.name.to_owned(), layer.to_owned(), who]
             })
             .collect();
         assert_eq!(documented(), code);

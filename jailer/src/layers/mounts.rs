@@ -7,6 +7,7 @@ use super::root::{self, Shown};
 use super::{StepError, dev, libc_result};
 use crate::child::{Jail, Note};
 use crate::resolve;
+use crate::rights::Rights;
 use casemate_policy::{Filesystem, Mount, MountKind, Proc};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
@@ -100,7 +101,13 @@ fn device(fd: BorrowedFd<'_>) -> Result<u64, StepError> {
 /// The tree of a mount of the host's; `None` where it is optional and not there.
 fn present(jail: &Jail<'_>, at: usize) -> Result<Option<OwnedFd>, StepError> {
     let mount = &jail.plan.policy.filesystem.mounts[at];
-    match resolve::operators_path(&*mount.host) {
+    let found = match (&jail.plan.rights, jail.resolved.get(at)) {
+        (Rights::Root, _) => resolve::operators_path(&*mount.host),
+        (Rights::User(_), Some(Some(found))) => found.open(),
+        // The supervisor has looked.
+        (Rights::User(_), _) => return Ok(None),
+    };
+    match found {
         Ok(found) => tree(jail, at, found.as_fd()).map(Some),
         Err(e) if e.is_absence() && mount.optional => Ok(None),
         Err(e) => Err(StepError::new(

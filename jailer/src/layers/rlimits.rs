@@ -14,6 +14,26 @@ pub const STEP: Step = Step {
     apply,
 };
 
+/// These limits as far as an ordinary user can set them, who cannot raise a hard one.
+pub fn attainable(limits: &[RlimitValue]) -> Vec<RlimitValue> {
+    limits
+        .iter()
+        .map(|limit| {
+            let mut own = libc::rlimit {
+                rlim_cur: libc::RLIM_INFINITY,
+                rlim_max: libc::RLIM_INFINITY,
+            };
+            // SAFETY: `own` outlives the call, which writes to it. Where it fails, which takes
+            // a resource that the kernel does not know, setting the limit will, too.
+            unsafe { libc::getrlimit(number(limit.resource), &raw mut own) };
+            RlimitValue {
+                value: limit.value.min(own.rlim_max),
+                ..*limit
+            }
+        })
+        .collect()
+}
+
 fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
     for limit in jail.plan.policy.rlimits.iter() {
         let both = libc::rlimit {

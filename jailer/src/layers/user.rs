@@ -3,6 +3,7 @@
 use super::{FIRST, Observation, Step, StepError};
 use crate::child::Jail;
 use crate::readback::Seen;
+use crate::rights::Launcher;
 use crate::state::Identity;
 use casemate_proto::cell::Layer;
 use rustix::process::{Gid, Uid};
@@ -40,7 +41,12 @@ pub const INSIDE: Step = Step {
 const REMEDY: &str = "run the jailer with CAP_SETUID and CAP_SETGID, in a user namespace that \
                       maps this uid";
 
-fn groups(_: &mut Jail<'_>) -> Result<(), StepError> {
+fn groups(jail: &mut Jail<'_>) -> Result<(), StepError> {
+    let kept = jail.plan.rights.launcher().map(Launcher::has_own_user);
+    if kept == Some(false) {
+        // Not an ordinary user's to drop: it is denied in a namespace of its own ids alone.
+        return Ok(());
+    }
     set_thread_groups(&[]).map_err(|e| StepError::new("dropping all groups", e, REMEDY))
 }
 
@@ -67,11 +73,23 @@ fn become_user(identity: Identity) -> Result<(), StepError> {
 /// All four uids and gids and the groups of every thread.
 pub fn read_back(seen: &Seen<'_>) -> Observation {
     let identity = seen.plan.identity;
-    let declared = format!("uid {}, gid {}, no groups", identity.uid, identity.gid);
+    let kept = seen
+        .plan
+        .rights
+        .launcher()
+        .map_or(&[][..], Launcher::kept_groups);
+    let words = match kept {
+        [] => "no groups".to_owned(),
+        kept => {
+            let kept: Vec<String> = kept.iter().map(u32::to_string).collect();
+            format!("the launcher's groups {}", kept.join(" "))
+        }
+    };
+    let declared = format!("uid {}, gid {}, {words}", identity.uid, identity.gid);
     let observed = seen.of_threads(|thread| {
         let good = thread.uids == [identity.uid; 4]
             && thread.gids == [identity.gid; 4]
-            && thread.groups.is_empty();
+            && thread.groups == kept;
         match good {
             true => Ok(()),
             false => Err(format!(

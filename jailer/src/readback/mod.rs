@@ -5,6 +5,7 @@
 
 pub mod environment_memory;
 mod memory;
+mod strength;
 mod thread;
 
 pub use memory::rss_beside;
@@ -240,6 +241,7 @@ impl<'a> Seen<'a> {
                     declared: seen.declared,
                     observed,
                     holds: seen.holds,
+                    strength: strength::of(layer, self.plan, seen.holds),
                 }
             })
             .collect()

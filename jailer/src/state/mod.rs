@@ -1,10 +1,11 @@
 //! What is kept under the run directory, so that nothing outlives a cell.
 //!
 //! ```text
-//! /run/casemate/               0700, root
+//! /run/casemate/               0700, root's; an ordinary user's is elsewhere, and its own
 //!   TENANT/ID/lock             held with flock(2) by the supervisor, as long as it lives
 //!   TENANT/ID/journal          what to undo should the supervisor be killed
-//!   _slots/N                   held with flock(2): uid and gid BASE + N are taken
+//!   _slots/N                   held with flock(2): the ids number N are taken; none where
+//!                              an ordinary user has but its own
 //! ```
 //! A lock goes with its process, whatever kills that. So a cell directory whose lock is
 //! free belongs to nobody, and the next to lock it (a start of the same id, or
@@ -21,7 +22,7 @@ pub use cell_dir::CellDir;
 pub use journal::{CgroupRecord, Declared, Journal, ProcessRecord};
 pub use lock::{Attempt, attempt};
 pub use reap::{Reaped, clear, reap};
-pub use slot::{Identity, Slot};
+pub use slot::{Identity, Slot, SlotIds};
 
 use casemate_beneath::DirError;
 use std::path::PathBuf;
@@ -47,7 +48,7 @@ pub enum StateError {
         /// Which.
         path: PathBuf,
     },
-    /// 65,536 cells.
+    /// As many cells as there are ids.
     #[error("all {0} user ids for cells are taken: stop some cells")]
     NoSlot(u32),
     /// A journal that does not decode.

@@ -23,10 +23,31 @@ pub struct Identity {
     pub gid: u32,
 }
 
+/// The ids of which each live cell of a run directory takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotIds {
+    /// First user.
+    pub uid: u32,
+    /// First group.
+    pub gid: u32,
+    /// How many of each.
+    pub count: u32,
+}
+
+impl SlotIds {
+    /// Those of cells that root makes.
+    pub const ROOTS: Self = Self {
+        uid: BASE,
+        gid: BASE,
+        count: SLOTS,
+    };
+}
+
 /// One taken slot. It is free again when this process ends, however that happens.
 #[derive(Debug)]
 pub struct Slot {
     number: u32,
+    ids: SlotIds,
     dir: Dir,
     _lock: OwnedFd,
 }
@@ -36,11 +57,11 @@ impl Slot {
     ///
     /// # Errors
     /// [`StateError::NoSlot`], and calls' own.
-    pub fn take(run: &Dir) -> Result<Self, StateError> {
+    pub fn take(run: &Dir, ids: SlotIds) -> Result<Self, StateError> {
         let first = std::process::id();
         let mut gone = 0;
-        for n in 0..SLOTS {
-            let number = first.wrapping_add(n) % SLOTS;
+        for n in 0..ids.count {
+            let number = first.wrapping_add(n) % ids.count;
             loop {
                 let attempted = run
                     .subdir(DIR)
@@ -49,6 +70,7 @@ impl Slot {
                     Ok((Attempt::Locked(lock), dir)) => {
                         return Ok(Self {
                             number,
+                            ids,
                             dir,
                             _lock: lock,
                         });
@@ -65,14 +87,14 @@ impl Slot {
                 }
             }
         }
-        Err(StateError::NoSlot(SLOTS))
+        Err(StateError::NoSlot(ids.count))
     }
 
     /// The ids that go with it.
     pub fn identity(&self) -> Identity {
         Identity {
-            uid: BASE + self.number,
-            gid: BASE + self.number,
+            uid: self.ids.uid + self.number,
+            gid: self.ids.gid + self.number,
         }
     }
 

@@ -9,7 +9,8 @@ use crate::process::Exit;
 use crate::readback::{Moment, Notes, Seen, judge, rss_beside};
 use crate::record::{Ending, Record};
 use crate::refusal::Refusal;
-use crate::start::{Start, Wired, Wires};
+use crate::rights::Rights;
+use crate::start::{CgroupWish, Start, Wired, Wires};
 use crate::state::Identity;
 use crate::vm;
 use crate::vm::passed::Passed;
@@ -69,7 +70,13 @@ fn recorded(
     record: &mut Record,
 ) -> Result<(FromJailer, Ending), Refusal> {
     let audit = launch.audit.as_deref();
-    let mut cell = Cell::take(&launch.run_dir, &launch.tenant, &launch.id, audit)?;
+    let mut cell = Cell::take(
+        &launch.run_dir,
+        &launch.tenant,
+        &launch.id,
+        Rights::Root.slots(),
+        audit,
+    )?;
     let mut noted = Noted {
         entered_us,
         rss: 0,
@@ -140,7 +147,7 @@ fn live(
 ) -> Result<Life, Refusal> {
     let slot = cell.slot.as_ref().expect("taken with the cell");
     let plan = plan(launch, &passed, slot.identity());
-    let mut start = Start::begin(&plan, cell, None)?;
+    let mut start = Start::begin(&plan, cell, CgroupWish::default())?;
     let wired = spawn(&mut start, &passed)?;
     // The child has its own copies.
     drop(passed);
@@ -192,6 +199,7 @@ fn plan(launch: Launch, passed: &Passed, identity: Identity) -> Plan {
         tenant: launch.tenant,
         id: launch.id,
         subject: Subject::Vm(launch.vm),
+        rights: Rights::Root,
         identity,
         cpus: Vec::new(),
         core_scheduling: false,
@@ -230,6 +238,7 @@ fn spawn(start: &mut Start<'_>, passed: &Passed) -> Result<Wired, Refusal> {
         control: number(&wires.control_end),
         supervisors: vec![number(&wires.control), number(&wires.status)],
         idmaps: Vec::new(),
+        resolved: Vec::new(),
         exec: &exec,
         chosen: 0,
         environment: own::environment(),
