@@ -5,7 +5,7 @@
 //! program (or the init that the program runs under), or tells why not and exits.
 
 use crate::layers::{STEPS, Who, libc_result};
-use crate::plan::{Plan, Subject, needs};
+use crate::plan::{Plan, needs};
 use crate::resolve::Resolved;
 use casemate_proto::cell::Layer;
 use rustix::process::Pid;
@@ -262,10 +262,6 @@ pub fn start(
     match fork(flags, cgroup)? {
         Some(child) => Ok(child),
         None => {
-            jail.who = match jail.plan.subject {
-                Subject::Vm(_) => Who::Vm,
-                Subject::Program(_) => Who::Init,
-            };
             let note = jail.run();
             jail.fail(note)
         }

@@ -37,7 +37,10 @@ pub enum InspectError {
     #[error(transparent)]
     State(#[from] StateError),
     /// `/proc`.
-    #[error("cannot look at process {pid}: {why}; run as root, with /proc mounted without hidepid")]
+    #[error(
+        "cannot look at process {pid}: {why}; run as root, or as who started it, with /proc mounted \
+         without hidepid"
+    )]
     Look {
         /// Which.
         pid: i32,
@@ -91,21 +94,23 @@ pub fn inspect(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Inspect
         Subject::Vm(_) => first.pid,
         Subject::Program(_) => first_child(first.pid).ok_or_else(early)?,
     };
-    let look = || {
-        let number = |pid| Pid::from_raw(pid).ok_or("it has no number".to_owned());
-        let plan = &declared.plan;
+    let plan = &declared.plan;
+    let number = |pid| Pid::from_raw(pid).ok_or("it has no number".to_owned());
+    let seen = || {
         let cgroup = declared.cgroup.as_ref();
         let seen = Seen::look(number(pid)?, plan, &notes, cgroup, Moment::Running)?;
-        match plan.subject {
-            Subject::Vm(_) => Ok(seen),
-            Subject::Program(_) => seen.with_init(number(first.pid)?),
-        }
+        let seen = match plan.subject {
+            Subject::Vm(_) => seen,
+            Subject::Program(_) => seen.with_init(number(first.pid)?)?,
+        };
+        Ok(seen.confinement())
     };
+    let look = || plan.rights.look(number(pid)?, seen);
     let mut attempts = 0;
-    let seen = loop {
+    let layers = loop {
         attempts += 1;
         match look() {
-            Ok(seen) => break seen,
+            Ok(layers) => break layers,
             Err(_) if attempts < ATTEMPTS => {}
             Err(why) => return Err(InspectError::Look { pid, why }),
         }
@@ -116,6 +121,6 @@ pub fn inspect(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Inspect
         policy: declared.plan.policy.name.to_string(),
         digest: declared.plan.policy.digest.to_string(),
         pid,
-        layers: seen.confinement(),
+        layers,
     })
 }

@@ -12,6 +12,7 @@ pub mod fixture;
 mod guests;
 pub mod leftovers;
 pub mod proc;
+pub mod rootless;
 pub mod run;
 
 pub use guests::{hostile_guest, tiny_guest};

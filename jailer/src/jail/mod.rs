@@ -283,11 +283,13 @@ fn live(
         ))
     };
     let cgroup = start.cell.cgroup.as_ref();
-    let mut seen = Seen::look(program.pid, &plan, &notes, cgroup, Moment::Start)
-        .and_then(|seen| seen.with_init(init))
-        .map_err(unread)?;
-    seen.environment = environment_memory::read(seen.pid(), environment);
-    account.confinement = seen.confinement();
+    let look = || {
+        let seen = Seen::look(program.pid, &plan, &notes, cgroup, Moment::Start)?;
+        let mut seen = seen.with_init(init)?;
+        seen.environment = environment_memory::read(seen.pid(), environment);
+        Ok(seen.confinement())
+    };
+    account.confinement = plan.rights.look(program.pid, look).map_err(unread)?;
     judge(&account.confinement, &plan)?;
     // It cannot have been another process that was looked at.
     program.still_there()?;

@@ -6,6 +6,7 @@
 //! supervisor.
 
 mod helpers;
+mod observer;
 mod run_dir;
 mod subids;
 
@@ -15,7 +16,8 @@ pub use subids::SubIds;
 use crate::refusal::Refusal;
 use crate::state::{Identity, SlotIds};
 use casemate_proto::cell::Layer;
-use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
+use rustix::process::{Pid, getegid, geteuid, getgid, getgroups, getuid};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroI32;
 
@@ -123,6 +125,22 @@ impl Rights {
         match self {
             Self::Root => None,
             Self::User(launcher) => Some(launcher),
+        }
+    }
+
+    /// Calls `look`, which looks at the process `pid` of a jail in `/proc`, with the rights that
+    /// this takes; gives its answer.
+    ///
+    /// # Errors
+    /// Its own, in words.
+    pub fn look<T: Serialize + DeserializeOwned>(
+        &self,
+        pid: Pid,
+        look: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, String> {
+        match self.launcher() {
+            Some(launcher) if launcher.has_own_user() => observer::look(pid, look),
+            _ => look(),
         }
     }
 

@@ -37,6 +37,7 @@ const PACKAGES: &[Needed] = &[
     needed("libelf-dev", "/usr/include/libelf.h"),
     needed("strace", "/usr/bin/strace"),
     needed("iproute2", "/sbin/ip"),
+    needed("uidmap", "/usr/bin/newuidmap"),
 ];
 
 /// The packages that are not there.
