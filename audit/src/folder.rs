@@ -1,10 +1,10 @@
 //! The folders of a log and of its key, and the files in them.
 //!
 //! ```text
-//! /var/lib/casemate/audit/           0700, root
+//! /var/lib/casemate/audit/           0700, root's; an ordinary user's is elsewhere, and its own
 //!   audit-00000001.jsonl             lines, append-only; as many files as it took
 //!   head                             where the log ends, signed; locked by who writes
-//! /var/lib/casemate/audit-key/       0700, root
+//! /var/lib/casemate/audit-key/       0700, likewise
 //!   secret, public                   the key that signs heads
 //!   digests                          digests of binaries, by inode and times
 //! ```
@@ -13,6 +13,7 @@ use crate::{AuditError, HEAD, call};
 use casemate_beneath::Dir;
 use rustix::fs::{FlockOperation, IFlags, OFlags, flock, fstat, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -155,7 +156,12 @@ impl LogFile {
 /// Makes the folders above, which are the operator's and not secret.
 fn make_parent(folder: &Path) -> Result<(), AuditError> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+    // An ordinary user's are in its own folder, of which nobody else need see anything.
+    let mode = match geteuid().is_root() {
+        true => 0o755,
+        false => 0o700,
+    };
+    let made = DirBuilder::new().recursive(true).mode(mode).create(parent);
     made.map_err(|e| {
         casemate_beneath::DirError::Call {
             what: "create",

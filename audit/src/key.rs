@@ -154,7 +154,7 @@ fn read(keys: &Dir, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, AuditErro
     };
     let stat = fstat(&file).map_err(|e| keys.failed("stat", OsStr::new(name), e))?;
     if stat.st_mode & 0o077 != 0 {
-        return Err(bad("readable for others than root: chmod 600"));
+        return Err(bad("readable for others than its owner: chmod 600"));
     }
     let mut text = Zeroizing::new([0; TEXT + 1]);
     let len = std::fs::File::from(file)

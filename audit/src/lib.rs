@@ -1,7 +1,7 @@
 //! The audit log: one line of JSON for each decision of the privileged side.
 //!
 //! `docs/audit.md` tells the format, what the verifier proves and what it cannot. Writers
-//! are supervisors, as root:
+//! are supervisors, as root or as the ordinary user whose jail it is:
 //!
 //! ```no_run
 //! use casemate_audit::{Event, Recorder, Settings, Who};
@@ -45,7 +45,7 @@ use thiserror::Error;
 pub const VERSION: u32 = 1;
 /// The head's name in the folder of the log.
 pub const HEAD: &str = "head";
-/// Where the log is kept unless told otherwise.
+/// Where root's log is kept unless told otherwise.
 pub const FOLDER: &str = "/var/lib/casemate/audit";
 /// The size, in bytes, at which a file is full unless told otherwise.
 pub const FILE_BYTES: u64 = 64 << 20;

@@ -104,7 +104,7 @@ fn run(args: &RunArgs, startup: &Startup, record: &mut Record) -> Result<Outcome
     assemble::check_memory(&plan, &kernel.name, kernel.needs, kernel.initrd_len)?;
     let run_dir = std::path::absolute(&args.run_dir)?;
     let mut assembly = assemble::assemble(&plan, kernel, root, &binaries, &run_dir, args.verbose)?;
-    assembly.launch.audit = args.audit.folder();
+    assembly.launch.audit = args.audit.folder()?;
     record.limits = Some(assembly.launch.limits.clone());
     let console = args.console.as_deref().map(written::console).transpose()?;
 

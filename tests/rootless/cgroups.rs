@@ -63,13 +63,12 @@ fn leaves_its_own_cgroup_as_it_was(id: u32) {
 
 /// A jail's command, started in a cgroup below those handed.
 fn inside(user: &User, handed: &Handed, below: &str, options: &[&str], script: &str) -> Command {
-    let mut command = Command::new(user.program());
+    let mut command = user.early(&user.program());
     command
         .args(["jail", "--tenant", &user.tenant(), "--run-dir"])
         .arg(user.run_dir())
         .args(options)
-        .args(["--", "sh", "-c", script])
-        .stdin(std::process::Stdio::null());
+        .args(["--", "sh", "-c", script]);
     handed.holds(&mut command, below);
     become_user(&mut command, user.id, &[]);
     command

@@ -6,7 +6,7 @@ use casemate_tests::proc::Process;
 use casemate_tests::rootless::{User, become_user};
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// Layers that a plain program's jail has at all.
 const LAYERS: usize = 22;
@@ -55,13 +55,13 @@ fn every_layer_holds_and_the_report_says_how_strong() {
 #[test]
 fn as_root_every_layer_is_full() {
     let user = User::new(4311);
-    let output = Command::new(user.program())
-        .args(["jail", "--tenant", &user.tenant(), "--report"])
+    let output = user
+        .early(&user.program())
+        .args(["jail", "--no-audit", "--tenant", &user.tenant(), "--report"])
         .arg(report_file(&user))
         .arg("--run-dir")
         .arg(user.own("roots"))
         .args(["--", "true"])
-        .stdin(Stdio::null())
         .output()
         .expect("casemate starts");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -128,20 +128,12 @@ fn inspect_shows_a_user_its_own() {
     options.extend(["--id", "seen"]);
     let mut child = waiting(&user, &options);
     let look = |who: u32| {
-        let mut command = user.command(&user.program());
+        let mut command = user.early(&user.program());
         command
             .args(["inspect", "--tenant", &user.tenant(), "--effective", "seen"])
             .arg("--run-dir")
             .arg(user.run_dir());
-        // After it became the user: root's words do not count any more.
-        if who != user.id {
-            command = Command::new(user.program());
-            command
-                .args(["inspect", "--tenant", &user.tenant(), "--effective", "seen"])
-                .arg("--run-dir")
-                .arg(user.run_dir());
-            become_user(&mut command, who, &[]);
-        }
+        become_user(&mut command, who, &[]);
         ran(&mut command)
     };
     let own = look(user.id);
@@ -160,7 +152,7 @@ fn inspect_shows_a_user_its_own() {
 #[test]
 fn groups_stay_and_are_told() {
     let user = User::new(4315);
-    let mut command = Command::new(user.program());
+    let mut command = user.early(&user.program());
     command
         .args([
             "jail",
@@ -173,8 +165,7 @@ fn groups_stay_and_are_told() {
         .arg(user.run_dir())
         .arg("--report")
         .arg(report_file(&user))
-        .args(["--", "true"])
-        .stdin(Stdio::null());
+        .args(["--", "true"]);
     become_user(&mut command, user.id, &[4317, 4316]);
     let output = ran(&mut command);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

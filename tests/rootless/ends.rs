@@ -3,7 +3,8 @@
 use crate::{NO_CGROUP, assert_refused, err, nothing_is_left, out, ran};
 use casemate_tests::rootless::{User, become_user};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Instant;
 
 #[test]
@@ -72,9 +73,9 @@ fn what_cannot_be_is_refused() {
 #[test]
 fn root_has_no_use_for_an_id_map() {
     let user = User::new(4303);
-    let output = Command::new(user.program())
-        .args(["jail", "--id-map=single", "--", "true"])
-        .stdin(Stdio::null())
+    let output = user
+        .early(&user.program())
+        .args(["jail", "--no-audit", "--id-map=single", "--", "true"])
         .output()
         .expect("casemate starts");
     assert_refused(&user, &output, &["--id-map is for ordinary users"]);
@@ -83,14 +84,13 @@ fn root_has_no_use_for_an_id_map() {
 #[test]
 fn group_0_of_the_host_gets_into_no_jail() {
     let user = User::new(4304);
-    let mut command = Command::new("setpriv");
+    let mut command = user.early(Path::new("setpriv"));
     command
         .args(["--reuid", "4304", "--regid", "0", "--clear-groups"])
         .arg(user.program())
         .args(["jail", "--allow-missing", "cgroup", "--run-dir"])
         .arg(user.run_dir())
-        .args(["--", "true"])
-        .stdin(Stdio::null());
+        .args(["--", "true"]);
     assert_refused(&user, &ran(&mut command), &["group 0"]);
 }
 
@@ -104,12 +104,11 @@ fn a_set_user_id_program_of_ours_refuses() {
         std::os::unix::fs::chown(&program, Some(owner), Some(owner)).expect("its owner");
         let mode = std::fs::Permissions::from_mode(0o4755);
         std::fs::set_permissions(&program, mode).expect("its mode");
-        let mut command = Command::new(&program);
+        let mut command = user.early(&program);
         command
             .args(["jail", "--allow-missing", "cgroup", "--run-dir"])
             .arg(user.run_dir())
-            .args(["--", "true"])
-            .stdin(Stdio::null());
+            .args(["--", "true"]);
         become_user(&mut command, user.id, &[]);
         assert_refused(&user, &ran(&mut command), &["set-user-ID"]);
     }

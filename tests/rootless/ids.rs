@@ -33,7 +33,7 @@ impl Granted {
     }
 
     fn jail(&self, user: &User, groups: &[u32], options: &[&str], cmd: &[&str]) -> Command {
-        let mut command = Command::new(user.program());
+        let mut command = user.early(&user.program());
         command
             .args(["jail", "--id-map=range", "--tenant", &user.tenant()])
             .args(NO_CGROUP)
@@ -41,8 +41,7 @@ impl Granted {
             .arg(user.run_dir())
             .args(options)
             .arg("--")
-            .args(cmd)
-            .stdin(Stdio::null());
+            .args(cmd);
         let files: Vec<_> = self.files.iter().map(|(f, at)| (&**f, *at)).collect();
         sees(&mut command, &files);
         become_user(&mut command, user.id, groups);

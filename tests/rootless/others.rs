@@ -108,3 +108,29 @@ fn jails_of_two_users_do_not_meet() {
     nothing_is_left(&one);
     nothing_is_left(&two);
 }
+
+/// A user's log is its own, and verifies.
+#[test]
+fn decisions_are_recorded_in_the_users_own_log() {
+    let user = User::new(4336);
+    assert!(ran(&mut user.jail(&NO_CGROUP, &["true"])).status.success());
+    let refused = ran(&mut user.jail(&[], &["true"]));
+    assert_refused(&user, &refused, &["cgroup"]);
+    let audit = |word: &str| {
+        let mut command = user.command(&user.program());
+        let output = ran(command.args(["audit", word]));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        out(&output)
+    };
+    audit("verify");
+    let told = audit("show");
+    for event in ["start", "layers", "exit", "refused"] {
+        assert!(told.contains(event), "{event}: {told}");
+    }
+    let log = user.own("home/.local/state/casemate/audit");
+    let mode = |path: &Path| fs::metadata(path).expect("a folder").permissions().mode() & 0o777;
+    assert_eq!(mode(&log), 0o700);
+    assert_eq!(mode(&user.own("home/.local")), 0o700);
+    let nowhere = ran(user.jail(&NO_CGROUP, &["true"]).env_remove("HOME"));
+    assert_refused(&user, &nowhere, &["XDG_STATE_HOME", "--audit-dir"]);
+}

@@ -68,6 +68,13 @@ impl User {
 
     /// A command of this user's, in an environment of its own.
     pub fn command(&self, program: &Path) -> Command {
+        let mut command = self.early(program);
+        become_user(&mut command, self.id, &[]);
+        command
+    }
+
+    /// The same, as root still, for what must be done before it becomes the user.
+    pub fn early(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -76,7 +83,6 @@ impl User {
             .env("XDG_RUNTIME_DIR", self.runtime())
             .current_dir("/")
             .stdin(Stdio::null());
-        become_user(&mut command, self.id, &[]);
         command
     }
 

@@ -2,14 +2,15 @@
 
 use casemate_audit::FOLDER;
 use clap::{Args, Subcommand, ValueHint};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where `casemate run` and `casemate jail` record what they decide.
 #[derive(Debug, Args)]
 pub struct AuditChoice {
-    /// Folder of the audit log
-    #[arg(long, value_name = "D", default_value = FOLDER, value_hint = ValueHint::DirPath)]
-    pub audit_dir: PathBuf,
+    /// Folder of the audit log [default: /var/lib/casemate/audit; of users other than root
+    /// casemate/audit in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "D", value_hint = ValueHint::DirPath)]
+    pub audit_dir: Option<PathBuf>,
 
     /// Record nothing in the audit log
     #[arg(long, conflicts_with = "audit_dir")]
@@ -18,9 +19,39 @@ pub struct AuditChoice {
 
 impl AuditChoice {
     /// The folder; `None`: nothing is to be recorded.
-    pub fn folder(&self) -> Option<PathBuf> {
-        let folder = || std::path::absolute(&self.audit_dir).unwrap_or(self.audit_dir.clone());
-        (!self.no_audit).then(folder)
+    ///
+    /// # Errors
+    /// As [`folder`].
+    pub fn folder(&self) -> Result<Option<PathBuf>, String> {
+        match self.no_audit {
+            true => Ok(None),
+            false => folder(self.audit_dir.as_deref(), "--audit-dir").map(Some),
+        }
+    }
+}
+
+/// The folder of a log that was given with `option`, or else the user's own.
+///
+/// # Errors
+/// In one line, where none was given and the user has no place for one.
+fn folder(given: Option<&Path>, option: &str) -> Result<PathBuf, String> {
+    if let Some(folder) = given {
+        return Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()));
+    }
+    let uid = nix::unistd::geteuid();
+    if uid.is_root() {
+        return Ok(PathBuf::from(FOLDER));
+    }
+    // XDG base directories: what is not absolute does not count.
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let home = named("HOME").map(|home| home.join(".local/state"));
+    let state = [named("XDG_STATE_HOME"), home];
+    match state.into_iter().flatten().find(|path| path.is_absolute()) {
+        Some(state) => Ok(state.join("casemate/audit")),
+        None => Err(format!(
+            "neither XDG_STATE_HOME nor HOME names a folder, so there is no place for the audit \
+             log of uid {uid}: name one with {option}"
+        )),
     }
 }
 
@@ -41,12 +72,30 @@ pub enum AuditCommand {
     Show(ShowArgs),
 }
 
+/// Where a log is read.
+#[derive(Debug, Args)]
+pub struct LogDir {
+    /// Folder of the audit log, or of a copy of it [default: as of `casemate jail`]
+    #[arg(long, value_name = "D", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}
+
+impl LogDir {
+    /// The folder.
+    ///
+    /// # Errors
+    /// As [`folder`].
+    pub fn folder(&self) -> Result<PathBuf, String> {
+        folder(self.dir.as_deref(), "--dir")
+    }
+}
+
 /// `casemate audit verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder of the audit log, or of a copy of it
-    #[arg(long, value_name = "D", default_value = FOLDER, value_hint = ValueHint::DirPath)]
-    pub dir: PathBuf,
+    /// Where it is.
+    #[command(flatten)]
+    pub log: LogDir,
 
     /// The public key that the log must be signed with, as digits or as the name of the file
     /// with them [default: the file `public` of the folder D-key]
@@ -73,9 +122,9 @@ pub struct VerifyArgs {
 /// `casemate audit show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Folder of the audit log, or of a copy of it
-    #[arg(long, value_name = "D", default_value = FOLDER, value_hint = ValueHint::DirPath)]
-    pub dir: PathBuf,
+    /// Where it is.
+    #[command(flatten)]
+    pub log: LogDir,
 
     /// Only this tenant's lines
     #[arg(long, value_name = "T", allow_hyphen_values = true)]

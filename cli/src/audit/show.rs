@@ -19,8 +19,9 @@ pub fn main(args: &ShowArgs) -> Result<ExitCode, String> {
         id: args.id.clone(),
         since: args.since.as_deref().map(since).transpose()?,
     };
-    let reading = |e: io::Error| format!("reading the audit log in {}: {e}", args.dir.display());
-    let mut log = Follow::of(&args.dir).map_err(reading)?;
+    let dir = args.log.folder()?;
+    let reading = |e: io::Error| format!("reading the audit log in {}: {e}", dir.display());
+    let mut log = Follow::of(&dir).map_err(reading)?;
     let mut out = io::stdout().lock();
     loop {
         let mut broken = None;

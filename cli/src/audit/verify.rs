@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub fn main(args: &VerifyArgs) -> Result<ExitCode, String> {
-    let key = key(args)?;
+    let dir = args.log.folder()?;
+    let key = key(args, &dir)?;
     let options = Options {
         from_any: args.from_any,
         known_gaps: args.known_gap.iter().copied().collect(),
@@ -20,12 +21,12 @@ pub fn main(args: &VerifyArgs) -> Result<ExitCode, String> {
             .map(|path| earlier(path, &key))
             .collect::<Result<_, _>>()?,
     };
-    let evidence = Evidence::of_folder(&args.dir).map_err(|e| e.to_string())?;
+    let evidence = Evidence::of_folder(&dir).map_err(|e| e.to_string())?;
     let verdict = verify(evidence, &key, &options)
-        .map_err(|e| format!("reading the audit log in {}: {e}", args.dir.display()))?;
+        .map_err(|e| format!("reading the audit log in {}: {e}", dir.display()))?;
     let text = match args.json {
         true => json(&verdict, &key),
-        false => report(&verdict, &args.dir, &key),
+        false => report(&verdict, &dir, &key),
     };
     std::io::stdout()
         .write_all(text.as_bytes())
@@ -34,8 +35,8 @@ pub fn main(args: &VerifyArgs) -> Result<ExitCode, String> {
 }
 
 /// The key as it was given: digits, or a file with them.
-fn key(args: &VerifyArgs) -> Result<PublicKey, String> {
-    let beside = key_folder(&args.dir).join(PUBLIC);
+fn key(args: &VerifyArgs, dir: &Path) -> Result<PublicKey, String> {
+    let beside = key_folder(dir).join(PUBLIC);
     let path = match &args.key {
         Some(given) => match given.parse() {
             Ok(key) => return Ok(key),

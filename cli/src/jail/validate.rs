@@ -84,9 +84,9 @@ pub enum ArgumentError {
     /// Not a cgroup.
     #[error("--parent-cgroup {0:?}: give a path below the hierarchy's root, without \"..\"")]
     ParentCgroup(String),
-    /// No folder for the state.
+    /// No folder for the state of jails, or for the audit log.
     #[error("{0}")]
-    RunDir(String),
+    Folder(String),
     /// No random name could be had.
     #[error("{0}; name the jail with --id")]
     Random(String),
@@ -119,8 +119,8 @@ pub fn request(args: &JailArgs, mut policy: Policy) -> Result<Request, ArgumentE
     Ok(Request {
         tenant,
         id,
-        run_dir: args.run_dir.folder().map_err(ArgumentError::RunDir)?,
-        audit: args.audit.folder(),
+        run_dir: args.run_dir.folder().map_err(ArgumentError::Folder)?,
+        audit: args.audit.folder().map_err(ArgumentError::Folder)?,
         argv: args
             .command
             .iter()
