@@ -6,11 +6,13 @@
 //! where it must fail. So each layer of a row is seen to be enough, and none to be idle.
 
 use casemate_proto::cell::Layer;
+use casemate_testbed::Way;
 use casemate_tests::escape::{
     Casemate, NOT_ON_EVERY_HOST, Row, Stage, TABLE, Verdict, Words, attempt,
     casemate_with_layers_off, needs,
 };
 use casemate_tests::leftovers;
+use casemate_tests::rootless::{Handed, User};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,13 +27,17 @@ fn jail(program: &Path, policy: &str, stage: &Stage) -> Casemate {
     Casemate::new(program, policy, stage).options(&["--proc"])
 }
 
-/// Whether it works without any jail, as root or as nobody: else there is nothing to show.
-fn works_without_a_jail(stage: &Stage, name: &str) -> bool {
-    let nobody = Words {
-        words: Vec::new(),
-        user: Some(NOBODY),
+/// Whether it works without any jail, as root, as nobody or as who starts jails: else there is
+/// nothing to show.
+fn works_without_a_jail(stage: &Stage, name: &str, launcher: Option<u32>) -> bool {
+    let works = |user| {
+        let words = Words {
+            words: Vec::new(),
+            user,
+        };
+        attempt(stage, &words, name).worked()
     };
-    attempt(stage, &Words::default(), name).worked() || attempt(stage, &nobody, name).worked()
+    works(None) || works(Some(NOBODY)) || launcher.is_some_and(|user| works(Some(user)))
 }
 
 /// A test beside this one, between its fork and its exec, may hold a copy of what is ours
@@ -113,14 +119,55 @@ fn every_layer_stops_an_attempt() {
 fn every_attempt_fails(policies: &[&str]) {
     let stage = Stage::new(None);
     let program = casemate_tests::bin("casemate");
+    all_fail(&stage, policies, Shown::Here(None), &|_, policy| {
+        jail(&program, policy, &stage)
+    });
+}
+
+/// The same by an ordinary user, whose the victim is, too, in a cgroup that was handed to it.
+fn every_attempt_fails_without_root(policies: &[&str], user: u32) {
+    let stage = Stage::new(Some(user));
+    let user = User::new(user);
+    let handed = Handed::to(&user);
+    handed.below("session", &user);
+    let program = user.program();
+    // In the test-bed, where each takes long, they were seen to work as root's already.
+    let shown = match Way::detect() {
+        Way::InsideBed => Shown::Elsewhere,
+        _ => Shown::Here(Some(user.id)),
+    };
+    all_fail(&stage, policies, shown, &|_, policy| {
+        jail(&program, policy, &stage).rootless(&user, Some(&handed))
+    });
+}
+
+/// Where an attempt is seen to work without any jail.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// Here, for one by this user where it is not root who starts jails.
+    Here(Option<u32>),
+    /// By another test.
+    Elsewhere,
+}
+
+/// Makes every attempt in a jail of its own for each policy.
+fn all_fail(
+    stage: &Stage,
+    policies: &[&str],
+    shown: Shown,
+    start: &dyn Fn(&Row, &str) -> Casemate,
+) {
     let mut wrong = Vec::new();
     for row in TABLE {
-        if !works_without_a_jail(&stage, row.attempt) && !NOT_ON_EVERY_HOST.contains(&row.attempt) {
+        if let Shown::Here(launcher) = shown
+            && !works_without_a_jail(stage, row.attempt, launcher)
+            && !NOT_ON_EVERY_HOST.contains(&row.attempt)
+        {
             wrong.push(format!("{} works nowhere: it shows nothing", row.attempt));
         }
         for &policy in policies {
-            let jail = jail(&program, policy, &stage);
-            let verdict = attempt(&stage, &jail, row.attempt);
+            let jail = start(row, policy);
+            let verdict = attempt(stage, &jail, row.attempt);
             let as_meant = match row.allowed.contains(&policy) {
                 true => verdict.worked(),
                 false => verdict.held() || matches!(verdict, Verdict::Absent(_)),
@@ -150,13 +197,49 @@ fn every_attempt_fails_on_another_host() {
 }
 
 #[test]
+fn every_attempt_fails_rootless_under_every_policy() {
+    every_attempt_fails_without_root(&POLICIES, 4360);
+}
+
+/// Without a cgroup nothing holds what takes one, and all else as much.
+#[test]
+fn every_attempt_but_at_memory_fails_rootless_without_a_cgroup() {
+    let stage = Stage::new(Some(4362));
+    let user = User::new(4362);
+    let handed = Handed::to(&user);
+    handed.below("session", &user);
+    let program = user.program();
+    let only_a_cgroup: Vec<&str> = TABLE
+        .iter()
+        .filter(|row| row.layers == [Layer::Cgroup])
+        .map(|row| row.attempt)
+        .collect();
+    assert_eq!(only_a_cgroup, ["memory-bomb"]);
+    all_fail(&stage, &["default"], Shown::Elsewhere, &|row, policy| {
+        let cgroup = only_a_cgroup.contains(&row.attempt).then_some(&handed);
+        jail(&program, policy, &stage).rootless(&user, cgroup)
+    });
+}
+
+/// The same in the test-bed.
+#[test]
+fn every_attempt_fails_rootless_on_another_host() {
+    let there = Path::new(casemate_tests::escape::IN_BED).to_owned();
+    let inputs = [(casemate_tests::escape::probe().to_owned(), there)];
+    let test = "every_attempt_fails_rootless_on_another_host";
+    casemate_testbed::in_kvm_host(test, &inputs, || {
+        every_attempt_fails_without_root(&["default"], 4361);
+    });
+}
+
+#[test]
 fn every_attempt_works_with_just_its_layers_off_and_fails_with_any_back() {
     let stage = Stage::new(None);
     let program = casemate_with_layers_off();
     let wrong: Vec<String> = TABLE
         .iter()
         .filter(|row| !row.layers.is_empty())
-        .filter(|row| works_without_a_jail(&stage, row.attempt))
+        .filter(|row| works_without_a_jail(&stage, row.attempt, None))
         .flat_map(|row| wrong_with(row, &stage, &program))
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -187,18 +187,18 @@ impl Handed {
     /// Has a command start in these, or in those of this name below them. To be asked before
     /// it becomes the user.
     pub fn holds(&self, command: &mut Command, below: &str) {
-        let files: Vec<File> = self
-            .paths
-            .iter()
-            .map(|path| {
-                let file = path.join(below).join("cgroup.procs");
-                OpenOptions::new().write(true).open(file).expect("a file")
-            })
-            .collect();
+        let open = |path: &PathBuf| OpenOptions::new().write(true).open(path).expect("a file");
+        let files: Vec<File> = self.files(below).iter().map(open).collect();
         // SAFETY: only write(2) with memory that outlives it.
         unsafe {
             command.pre_exec(move || files.iter().try_for_each(|mut file| file.write_all(b"0")));
         }
+    }
+
+    /// The files by which these are joined, or those of this name below them.
+    pub fn files(&self, below: &str) -> Vec<PathBuf> {
+        let file = |path: &PathBuf| path.join(below).join("cgroup.procs");
+        self.paths.iter().map(file).collect()
     }
 
     /// All cgroups below them.

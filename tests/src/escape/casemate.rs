@@ -1,6 +1,7 @@
 //! `casemate jail` as a launcher of attempts.
 
 use super::{Launcher, Stage};
+use crate::rootless::{Handed, User};
 use casemate_proto::cell::Layer;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ pub struct Casemate {
     shares: Vec<OsString>,
     options: Vec<String>,
     without: Vec<Layer>,
+    user: Option<u32>,
+    joins: Vec<PathBuf>,
     run_dir: TempDir,
 }
 
@@ -32,7 +35,26 @@ impl Casemate {
                 .collect(),
             options: Vec::new(),
             without: Vec::new(),
+            user: None,
+            joins: Vec::new(),
             run_dir: crate::cell::run_folder(),
+        }
+    }
+
+    /// The same, started by this user with its copy of `casemate`, in a cgroup that was handed
+    /// to it or in none.
+    #[must_use]
+    pub fn rootless(mut self, user: &User, cgroup: Option<&Handed>) -> Self {
+        std::os::unix::fs::chown(self.run_dir.path(), Some(user.id), Some(user.id))
+            .expect("its owner");
+        self.program = user.program();
+        self.user = Some(user.id);
+        match cgroup {
+            None => self.options(&["--allow-missing", "cgroup"]),
+            Some(handed) => {
+                self.joins = handed.files("session");
+                self
+            }
         }
     }
 
@@ -78,6 +100,14 @@ pub fn needs(layer: Layer) -> &'static [Layer] {
 }
 
 impl Launcher for Casemate {
+    fn user(&self) -> Option<u32> {
+        self.user
+    }
+
+    fn joins(&self) -> Vec<PathBuf> {
+        self.joins.clone()
+    }
+
     fn command(&self, program: &[OsString]) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![
             self.program.clone().into(),

@@ -4,10 +4,12 @@ use super::stage::{Stage, raw};
 use casemate_escape::{BINARY_VARIABLE, KEY, Outcome, Report, VARIABLE, call, sys};
 use nix::pty::openpty;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,11 @@ pub trait Launcher {
     fn user(&self) -> Option<u32> {
         None
     }
+
+    /// Files by which cgroups are joined before that.
+    fn joins(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A jail whose words simply stand before the program's; without words, no jail at all.
@@ -78,7 +85,7 @@ pub fn attempt(stage: &Stage, jail: &dyn Launcher, name: &str) -> Verdict {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     let terminal = name.starts_with("terminal-");
-    match careless(&mut command, stage, jail.user(), terminal) {
+    match careless(&mut command, stage, jail, terminal) {
         Ok(output) => judge(name, &output),
         Err(e) => Verdict::Broken(e.to_string()),
     }
@@ -88,7 +95,7 @@ pub fn attempt(stage: &Stage, jail: &dyn Launcher, name: &str) -> Verdict {
 fn careless(
     command: &mut Command,
     stage: &Stage,
-    user: Option<u32>,
+    jail: &dyn Launcher,
     terminal: bool,
 ) -> io::Result<Output> {
     let pty = match terminal {
@@ -106,7 +113,12 @@ fn careless(
     let hands_down = HandsDown {
         leaks: raw(&stage.leaks),
         tty,
-        user,
+        joins: jail
+            .joins()
+            .iter()
+            .map(|path| OpenOptions::new().write(true).open(path))
+            .collect::<Result<_, _>>()?,
+        user: jail.user(),
         key: [KEY.0, KEY.1].map(sys::text),
         token: stage.bait().token.clone(),
     };
@@ -120,6 +132,7 @@ fn careless(
 struct HandsDown {
     leaks: Vec<(RawFd, RawFd)>,
     tty: Option<RawFd>,
+    joins: Vec<File>,
     user: Option<u32>,
     key: [CString; 2],
     token: String,
@@ -140,6 +153,9 @@ impl HandsDown {
         }
         for &(fd, at) in &self.leaks {
             call!(libc::SYS_dup2, fd, at)?;
+        }
+        for cgroup in &self.joins {
+            call!(libc::SYS_write, cgroup.as_raw_fd(), &b"0"[..], 1)?;
         }
         if let Some(user) = self.user {
             call!(libc::SYS_setgroups, 0, 0)?;

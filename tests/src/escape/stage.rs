@@ -27,7 +27,7 @@ pub struct Stage {
     _peer: OwnedFd,
 }
 
-/// Whose the folder is that is shared to be written.
+/// Whose the folder is that is shared to be written, for root.
 const NOBODY: u32 = 65534;
 /// First number of the leaked fds, well above what a launcher opens itself.
 const LEAKED: RawFd = 40;
@@ -67,7 +67,8 @@ impl Stage {
         fs::create_dir(&rw).expect("a folder");
         fs::set_permissions(&rw, mode(0o777)).expect("its mode");
         // Root's folder would make root's files.
-        std::os::unix::fs::chown(&rw, Some(NOBODY), Some(NOBODY)).expect("its owner");
+        let owner = user.unwrap_or(NOBODY);
+        std::os::unix::fs::chown(&rw, Some(owner), Some(owner)).expect("its owner");
         let path_socket = folder.path().join("socket");
         let listeners = Listeners::start(&path_socket, &token).expect("sockets");
         fs::set_permissions(&path_socket, mode(0o777)).expect("its mode");
