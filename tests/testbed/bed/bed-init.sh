@@ -46,7 +46,8 @@ tar -xf /dev/vdb -C / || { echo "FAIL cannot unpack the input archive" >&3; slee
 # Every bed wakes with the same random state: the seed goes in, and the generator is made
 # to take it now (RNDRESEEDCRNG, random(4)) and not at its next turn a minute later.
 dd if=/run/bed/seed of=/dev/urandom bs=64 count=1 2>/dev/null
-perl -e 'open my $r, "+<", "/dev/urandom" and ioctl $r, 0x5207, 0 or die $!' || echo "bed: not reseeded"
+perl -e 'open my $r, "+<", "/dev/urandom" or die $!; ioctl $r, 0x5207, 0 or die $!' ||
+	{ echo "FAIL cannot reseed the random numbers" >&3; sleep 60; }
 mount -t ext4 -o ro,noload /dev/vdc /casemate 2>/dev/null
 mount -t ext4 /dev/vdd /scratch || { echo "FAIL cannot mount the scratch disk" >&3; sleep 60; }
 cat </run/bed/out >"${port}3" &
