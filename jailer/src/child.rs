@@ -47,6 +47,8 @@ pub enum Note {
     },
     /// An optional mount that the host has no path for: its place in the policy's list.
     Absent(usize),
+    /// A mount of the host's that a shared path brought along, and that is covered: where.
+    Covered(String),
     /// Its session keyring (its serial number), and how many keys are in it.
     Keyring(Result<(i32, usize), String>),
     /// Its core scheduling cookie.

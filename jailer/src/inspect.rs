@@ -88,6 +88,7 @@ pub fn inspect(run_dir: &Path, tenant: &TenantId, id: &CellId) -> Result<Inspect
     let notes = Notes {
         missing: declared.missing,
         absent: declared.absent,
+        covered: declared.covered,
         ..Notes::default()
     };
     let pid = match declared.plan.subject {

@@ -227,6 +227,7 @@ impl<'a> Start<'a> {
             cgroup: self.cell.cgroup.clone(),
             missing: BTreeMap::new(),
             absent: BTreeSet::new(),
+            covered: BTreeSet::new(),
         });
         // Before anything can be in the cgroups: from now on a reaper may kill what is.
         self.write_journal()?;
@@ -318,11 +319,13 @@ impl<'a> Start<'a> {
     /// Where the journal cannot be written.
     pub fn all_heard(&mut self) -> Result<Notes, Refusal> {
         let notes = std::mem::take(&mut self.notes);
-        if !(notes.missing.is_empty() && notes.absent.is_empty())
+        let told = notes.missing.len() + notes.absent.len() + notes.covered.len();
+        if told > 0
             && let Some(declared) = &mut self.journal.declared
         {
             declared.missing = notes.missing.clone();
             declared.absent = notes.absent.clone();
+            declared.covered = notes.covered.clone();
             self.write_journal()?;
         }
         Ok(notes)

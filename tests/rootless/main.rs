@@ -6,6 +6,7 @@ mod confined;
 mod ends;
 mod ids;
 mod kills;
+mod mounts;
 mod others;
 
 use casemate_proto::cell::{Layer, LayerReport};

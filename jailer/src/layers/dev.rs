@@ -11,6 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Where it is.
 pub const PATH: &str = "/dev";
 
+/// What closes a file off.
+pub const NULL: &str = "/dev/null";
+
 /// Names and numbers (Linux' devices.txt).
 const NODES: [(&str, (u32, u32)); 5] = [
     ("null", (1, 3)),

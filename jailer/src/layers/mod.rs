@@ -7,6 +7,7 @@
 pub mod capabilities;
 pub mod cgroup;
 pub mod core_scheduling;
+pub mod covers;
 pub mod cpus;
 pub mod death;
 pub mod dev;

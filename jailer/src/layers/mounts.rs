@@ -1,10 +1,10 @@
 //! The policy's mounts, by fds all the way: open_tree(2), mount_setattr(2), move_mount(2).
 //!
 //! A mount of the host's is that one mount: what else is mounted below it there is not
-//! brought along. All are private, nosuid and nodev; `rw` and `tmpfs` also noexec.
+//! brought along, or where it must be, is covered. All are private, nosuid and nodev; `rw` and `tmpfs` also noexec.
 
 use super::root::{self, Shown};
-use super::{StepError, dev, libc_result};
+use super::{StepError, covers, dev, libc_result};
 use crate::child::{Jail, Note};
 use crate::resolve;
 use crate::rights::Rights;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, MountAttrFlags, OpenTreeFlags, fsmount, open_tree};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 const REMEDY: &str = "run the jailer with CAP_SYS_ADMIN on Linux 5.12 or later";
 
@@ -52,15 +52,15 @@ pub fn furnish(
         if whole == Some(at) {
             continue;
         }
-        let tree = match mount.kind {
+        let (tree, below) = match mount.kind {
             MountKind::Tmpfs { bytes } => {
                 let tree = fresh(jail, bytes)
                     .map_err(|e| failed(format!("making a tmpfs for {}", mount.jail), e))?;
                 ours.insert(device(tree.as_fd())?);
-                tree
+                (tree, Vec::new())
             }
             _ => match present(jail, at)? {
-                Some(tree) => tree,
+                Some(Tree { fd, below }) => (fd, below),
                 None => {
                     jail.absent.insert(at);
                     jail.note(Note::Absent(at));
@@ -69,6 +69,7 @@ pub fn furnish(
             },
         };
         place(root, tree.as_fd(), mount, &ours)?;
+        covers::put(jail, tree.as_fd(), &mount.jail, &below)?;
     }
     if filesystem.dev {
         dev::furnish(root, filesystem, whole.is_some())?;
@@ -98,8 +99,16 @@ fn device(fd: BorrowedFd<'_>) -> Result<u64, StepError> {
         .map_err(|e| failed("looking at a mount".to_owned(), e))
 }
 
+/// A detached copy of a mount of the host's.
+pub struct Tree {
+    /// It.
+    pub fd: OwnedFd,
+    /// What else is mounted below it and had to be brought along: to be covered.
+    pub below: Vec<PathBuf>,
+}
+
 /// The tree of a mount of the host's; `None` where it is optional and not there.
-fn present(jail: &Jail<'_>, at: usize) -> Result<Option<OwnedFd>, StepError> {
+fn present(jail: &Jail<'_>, at: usize) -> Result<Option<Tree>, StepError> {
     let mount = &jail.plan.policy.filesystem.mounts[at];
     let found = match (&jail.plan.rights, jail.resolved.get(at)) {
         (Rights::Root, _) => resolve::operators_path(&*mount.host),
@@ -119,7 +128,7 @@ fn present(jail: &Jail<'_>, at: usize) -> Result<Option<OwnedFd>, StepError> {
 }
 
 /// The same, of one that must be there.
-pub fn open_host(jail: &Jail<'_>, at: usize) -> Result<OwnedFd, StepError> {
+pub fn open_host(jail: &Jail<'_>, at: usize) -> Result<Tree, StepError> {
     match present(jail, at)? {
         Some(tree) => Ok(tree),
         None => Err(StepError::new(
@@ -131,13 +140,22 @@ pub fn open_host(jail: &Jail<'_>, at: usize) -> Result<OwnedFd, StepError> {
 }
 
 /// A detached copy of the mount at `found`, with the attributes of mount number `at`.
-fn tree(jail: &Jail<'_>, at: usize, found: BorrowedFd<'_>) -> Result<OwnedFd, StepError> {
+fn tree(jail: &Jail<'_>, at: usize, found: BorrowedFd<'_>) -> Result<Tree, StepError> {
     let mount = &jail.plan.policy.filesystem.mounts[at];
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(found, "", flags)
-        .map_err(|e| failed(format!("opening the tree of {}", mount.host), e))?;
+    let opened = |e| failed(format!("opening the tree of {}", mount.host), e);
+    let (tree, below) = match (open_tree(found, "", flags), &jail.plan.rights) {
+        // What an ordinary user has a copy of must hide what is hidden from it (MNT_LOCKED), so
+        // it comes with all that is mounted below.
+        (Err(Errno::INVAL), Rights::User(_)) => {
+            let below = covers::below(found).map_err(opened)?;
+            let flags = flags | OpenTreeFlags::AT_RECURSIVE;
+            (open_tree(found, "", flags).map_err(opened)?, below)
+        }
+        (tree, _) => (tree.map_err(opened)?, Vec::new()),
+    };
     let idmap = jail.idmaps.get(at).copied().flatten();
     set_attributes(tree.as_fd(), attributes(mount.kind), idmap).map_err(|e| {
         let remedy = match idmap {
@@ -152,7 +170,7 @@ fn tree(jail: &Jail<'_>, at: usize, found: BorrowedFd<'_>) -> Result<OwnedFd, St
             remedy,
         )
     })?;
-    Ok(tree)
+    Ok(Tree { fd: tree, below })
 }
 
 /// An empty tmpfs of the cell's user.

@@ -4,7 +4,7 @@
 //! All of it is built under the host's root, by fds, and only then made the root: so the
 //! host's paths are there as long as they are needed, and not a moment longer.
 
-use super::{FIRST, Observation, Step, StepError, dev, mounts, user_namespace};
+use super::{FIRST, Observation, Step, StepError, covers, dev, mounts, user_namespace};
 use crate::child::Jail;
 use crate::readback::Seen;
 use casemate_policy::Proc;
@@ -103,8 +103,9 @@ fn build(jail: &mut Jail<'_>) -> Result<OwnedFd, StepError> {
     rustix::process::umask(Mode::empty());
     if let Some(whole) = mounts::whole_root(&filesystem.mounts) {
         // A tree of the host's at "/": there is nothing of ours to furnish.
-        let root = mounts::open_host(jail, whole)?;
+        let mounts::Tree { fd: root, below } = mounts::open_host(jail, whole)?;
         attach(root.as_fd(), CWD, "/").map_err(failed("mounting the root"))?;
+        covers::put(jail, root.as_fd(), "/", &below)?;
         mounts::furnish(jail, root.as_fd(), Some(whole))?;
         return Ok(root);
     }
@@ -177,11 +178,28 @@ fn onto_a_mount() -> Result<(), Errno> {
     let tree = open_tree(
         CWD,
         "/",
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        // All of it, which is what an ordinary user can have a copy of.
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
     )?;
     attach(tree.as_fd(), CWD, "/")?;
     fchdir(&tree)?;
     chroot(".")
+}
+
+/// The options that a declaration is about.
+const CLOSED_OPTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
+
+/// One line of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The mount's number.
+    pub id: u32,
+    /// That of the mount that it is on.
+    pub on: u32,
+    /// The mount.
+    pub shown: Shown,
 }
 
 /// One mount, as far as a jail declares it.
@@ -196,6 +214,22 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// Whether it is what was declared. A mount of the host's may be stricter: it was so there.
+    fn is_as(&self, declared: &Self) -> bool {
+        let strict = |option| self.options.contains(option);
+        self.point == declared.point
+            && self.kind == declared.kind
+            && match declared.kind {
+                None => declared.options.iter().all(strict),
+                Some(_) => self.options == declared.options,
+            }
+    }
+
+    /// Whether it can be neither written to nor executed from.
+    pub fn is_closed(&self) -> bool {
+        self.options == CLOSED_OPTIONS
+    }
+
     fn words(&self) -> String {
         let kind = self.kind.map(|kind| format!("{kind},")).unwrap_or_default();
         format!("{} ({kind}{})", self.point, self.options.join(","))
@@ -208,7 +242,7 @@ fn declared(seen: &Seen<'_>) -> Vec<Shown> {
     let mut all = Vec::new();
     let closed = |point: &str, kind| Shown {
         point: point.to_owned(),
-        options: vec!["ro", "nosuid", "nodev", "noexec"],
+        options: CLOSED_OPTIONS.to_vec(),
         kind,
     };
     if mounts::whole_root(&filesystem.mounts).is_none() {
@@ -249,12 +283,14 @@ pub fn read_back(seen: &Seen<'_>) -> Observation {
         let text = seen
             .read("mountinfo")
             .map_err(|e| format!("mountinfo: {e}"))?;
-        let mut found = text
+        let found = text
             .lines()
             .map(|line| parse(line, &declared))
             .collect::<Result<Vec<_>, _>>()?;
+        let mut found = covers::uncovered(found, &declared, &seen.notes.covered)?;
         found.sort();
-        match found == declared {
+        let agree = |(declared, found): (&Shown, &Shown)| found.is_as(declared);
+        match found.len() == declared.len() && declared.iter().zip(&found).all(agree) {
             true => Ok(words(&found)),
             false => Err(difference(&declared, &found)),
         }
@@ -273,13 +309,14 @@ fn difference(declared: &[Shown], found: &[Shown]) -> String {
 }
 
 /// One line of mountinfo (proc_pid_mountinfo(5)).
-fn parse(line: &str, declared: &[Shown]) -> Result<Shown, String> {
+fn parse(line: &str, declared: &[Shown]) -> Result<Line, String> {
     let malformed = || "mountinfo is malformed".to_owned();
     let (left, right) = line.split_once(" - ").ok_or_else(malformed)?;
     let left: Vec<&str> = left.split(' ').collect();
     let (Some(point), Some(options)) = (left.get(4), left.get(5)) else {
         return Err(malformed());
     };
+    let number = |at: usize| left[at].parse().map_err(|_| malformed());
     let point = crate::cgroup::unescape(point)
         .to_string_lossy()
         .into_owned();
@@ -293,13 +330,18 @@ fn parse(line: &str, declared: &[Shown]) -> Result<Shown, String> {
     let of_host = declared
         .iter()
         .any(|mount| mount.point == point && mount.kind.is_none());
-    Ok(Shown {
+    let shown = Shown {
         point,
-        options: ["ro", "nosuid", "nodev", "noexec"]
+        options: CLOSED_OPTIONS
             .into_iter()
             .filter(|&wanted| options.split(',').any(|option| option == wanted))
             .collect(),
         kind: kind.filter(|_| !of_host),
+    };
+    Ok(Line {
+        id: number(0)?,
+        on: number(1)?,
+        shown,
     })
 }
 
@@ -315,21 +357,22 @@ mod tests {
             options: vec!["ro", "nosuid", "nodev", "noexec"],
             kind: Some("tmpfs"),
         };
-        assert_eq!(parse(good, &[]), Ok(closed.clone()));
+        let parsed = |line: &str| parse(line, &[]).map(|line| line.shown);
+        assert_eq!(parsed(good), Ok(closed.clone()));
         for other in [
             &good.replace("noexec,", ""),
             &good.replace("ro,nosuid", "rw,nosuid"),
             &good.replace("tmpfs", "ext4"),
             &good.replace("/ / ", "/ /x "),
         ] {
-            assert_ne!(parse(other, &[]).unwrap(), closed, "{other}");
+            assert_ne!(parsed(other).unwrap(), closed, "{other}");
         }
         for bad in [
             "",
             "9 1 - tmpfs",
             &good.replace(" - tmpfs", " shared:4 - tmpfs"),
         ] {
-            assert!(parse(bad, &[]).is_err(), "{bad}");
+            assert!(parsed(bad).is_err(), "{bad}");
         }
     }
 }

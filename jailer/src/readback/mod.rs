@@ -34,6 +34,8 @@ pub struct Notes {
     pub missing: BTreeMap<Layer, String>,
     /// Optional mounts that are not there.
     pub absent: BTreeSet<usize>,
+    /// Mounts of the host's that are covered.
+    pub covered: BTreeSet<String>,
     /// no_new_privs.
     pub no_new_privs: Option<bool>,
     /// What Landlock forbade.
@@ -53,6 +55,9 @@ impl Notes {
             }
             Note::Absent(mount) => {
                 self.absent.insert(mount);
+            }
+            Note::Covered(point) => {
+                self.covered.insert(point);
             }
             Note::NoNewPrivs(set) => self.no_new_privs = Some(set),
             Note::Landlock(result) => self.landlock = Some(result),

@@ -37,6 +37,8 @@ pub struct Declared {
     pub missing: BTreeMap<Layer, String>,
     /// Optional mounts that are not there.
     pub absent: BTreeSet<usize>,
+    /// Mounts of the host's that are covered.
+    pub covered: BTreeSet<String>,
 }
 
 impl Journal {
