@@ -1,5 +1,7 @@
 //! `casemate doctor`.
 
+mod rootless;
+
 use crate::args::DoctorArgs;
 use crate::binaries::Binaries;
 use crate::say;
@@ -13,12 +15,14 @@ use std::process::ExitCode;
 struct Diagnosis<'a> {
     casemate: &'a str,
     can_run: bool,
+    can_jail: bool,
     checks: &'a [Check],
 }
 
 /// Prints every check; exit status 0 if a run can work, 1 if not.
 pub fn main(args: &DoctorArgs) -> ExitCode {
     let mut preflight = casemate_preflight::everything();
+    preflight.checks.extend(rootless::checks());
     preflight.checks.push(match Binaries::find() {
         Ok(found) => Check::ok(
             "binaries",
@@ -38,10 +42,12 @@ pub fn main(args: &DoctorArgs) -> ExitCode {
         ),
     });
     let can_run = preflight.can_run();
+    let can_jail = rootless::can_jail(&preflight.checks);
     let text = if args.json {
         let diagnosis = Diagnosis {
             casemate: env!("CARGO_PKG_VERSION"),
             can_run,
+            can_jail,
             checks: &preflight.checks,
         };
         match serde_json::to_string_pretty(&diagnosis) {
@@ -52,7 +58,7 @@ pub fn main(args: &DoctorArgs) -> ExitCode {
             }
         }
     } else {
-        table(&preflight.checks, can_run)
+        table(&preflight.checks, can_run, can_jail)
     };
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) if can_run => ExitCode::SUCCESS,
@@ -64,7 +70,7 @@ pub fn main(args: &DoctorArgs) -> ExitCode {
     }
 }
 
-fn table(checks: &[Check], can_run: bool) -> String {
+fn table(checks: &[Check], can_run: bool, can_jail: bool) -> String {
     let mut text = format!("casemate {}\n", env!("CARGO_PKG_VERSION"));
     for check in checks {
         let mark = match check.status {
@@ -99,6 +105,11 @@ fn table(checks: &[Check], can_run: bool) -> String {
         "casemate run can work on this host.\n"
     } else {
         "casemate run cannot work on this host as it is: mend what is marked FAIL.\n"
+    });
+    text.push_str(if can_jail {
+        "casemate jail can work on this host.\n"
+    } else {
+        "casemate jail cannot work on this host as it is.\n"
     });
     text
 }

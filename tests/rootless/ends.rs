@@ -113,3 +113,78 @@ fn a_set_user_id_program_of_ours_refuses() {
         assert_refused(&user, &ran(&mut command), &["set-user-ID"]);
     }
 }
+
+#[test]
+fn doctor_tells_a_user_what_it_can_do() {
+    let user = User::new(4307);
+    let doctor = |options: &[&str]| {
+        let mut command = user.command(&user.program());
+        out(&ran(command.arg("doctor").args(options)))
+    };
+    let told: serde_json::Value = serde_json::from_str(&doctor(&["--json"])).expect("JSON");
+    assert_eq!(
+        (&told["can_run"], &told["can_jail"]),
+        (&false.into(), &true.into())
+    );
+    let check = |name: &str| {
+        let checks = told["checks"].as_array().expect("checks");
+        checks
+            .iter()
+            .find(|check| check["name"] == name)
+            .cloned()
+            .expect(name)
+    };
+    assert_eq!(check("rootless")["status"], "ok");
+    let cgroup = check("rootless-cgroup");
+    assert_eq!(cgroup["status"], "warn");
+    assert!(
+        cgroup["remedy"]
+            .as_str()
+            .expect("a remedy")
+            .contains("Delegate=yes")
+    );
+    assert!(doctor(&[]).contains("casemate jail can work on this host."));
+}
+
+/// A host that forbids it: what it says is why, and how to let it.
+#[test]
+fn a_host_without_user_namespaces_is_told_from_one_with() {
+    let user = User::new(4308);
+    // In a user namespace of its own, whose limit is 0.
+    let script = "read go; exec sh -ec 'echo 0 > /proc/sys/user/max_user_namespaces; exec \
+                  setpriv --reuid=4308 --regid=4308 --clear-groups \"$@\"' sh \"$@\"";
+    let within = |cmd: &[&str]| {
+        let mut child = user
+            .early(Path::new("unshare"))
+            .args(["--user", "sh", "-c", script, "sh"])
+            .arg(user.program())
+            .args(cmd)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        let own = std::fs::read_link("/proc/self/ns/user").expect("a namespace");
+        let file = |name: &str| format!("/proc/{}/{name}", child.id());
+        let there = || std::fs::read_link(file("ns/user")).is_ok_and(|theirs| theirs != own);
+        while !there() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(file(map), "0 0 65536").expect("a map");
+        }
+        let mut go = child.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut go, b"\n").expect("written");
+        child.wait_with_output().expect("its end")
+    };
+    let words = "/proc/sys/user/max_user_namespaces is 0: raise it";
+    let output = within(&["jail", "--allow-missing=cgroup", "--", "true"]);
+    assert_refused(&user, &output, &[words]);
+    let output = within(&["doctor"]);
+    let told = out(&output);
+    assert!(
+        told.contains("FAIL  rootless") && told.contains(words),
+        "{told}"
+    );
+    assert!(told.contains("casemate jail cannot work"), "{told}");
+}

@@ -53,7 +53,7 @@ fn apply(jail: &mut Jail<'_>) -> Result<(), StepError> {
 ///
 /// # Errors
 /// The call's own.
-pub(super) fn proc_self() -> Result<OwnedFd, Errno> {
+pub(crate) fn proc_self() -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, "/proc/self", flags, Mode::empty())
 }

@@ -7,9 +7,11 @@
 
 mod helpers;
 mod observer;
+mod probe;
 mod run_dir;
 mod subids;
 
+pub use probe::probe;
 pub use run_dir::run_dir;
 pub use subids::SubIds;
 

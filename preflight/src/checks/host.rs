@@ -53,8 +53,8 @@ pub fn privilege() -> Check {
         return Check::fail(
             name,
             format!("running as uid {}", nix::unistd::geteuid()),
-            "only root can build a jail",
-            "run it as root, with sudo for example",
+            "only root can build the jail of a VM",
+            "run it as root, with sudo for example, or use `casemate jail`, which works without",
         );
     }
     let absent = match fs::read_to_string("/proc/self/status") {
