@@ -178,6 +178,12 @@ fn shown(words: &[OsString]) -> String {
             other if Path::new(other).starts_with(&temporary) && other.contains(".tmp") => {
                 line.push("DIR".to_owned());
             }
+            // A name that is no UTF-8.
+            other if other.contains(char::REPLACEMENT_CHARACTER) => line.push("NAME".to_owned()),
+            // A program behind another: where it lies is this run's.
+            other if Path::new(other).is_absolute() && Path::new(other).is_file() => {
+                line.push(other.rsplit('/').next().unwrap_or_default().to_owned());
+            }
             other => line.push(other.to_owned()),
         }
     }
